@@ -1,0 +1,570 @@
+"""
+The words everyone shares: messages, tokens, usage, how a call ended and where its time went.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
+
+import attrs
+
+from multidict import CIMultiDict
+
+
+class Unset(enum.Enum):
+    """
+    The type of `UNSET`: a field that was not given, which is not the same as null.
+    """
+
+    UNSET = "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+"""
+A field with this value is not sent, so the server's own default applies.
+"""
+
+
+@final
+class Secret(str):
+    """
+    An API key, or a header made of one, that no repr, log or traceback shows.
+
+    aiohttp's own frames hold the request's headers, so the value itself must keep quiet.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+# What travels ----------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Wire:
+    """
+    Something that stands in a request or a reply as a JSON object.
+
+    Fields that the server sends and we do not know are kept in `extra`; they also read as
+    attributes (`delta.reasoning_content`).
+    """
+
+    extra: Mapping[str, Any] = attrs.field(factory=dict, metadata={"wire": False})
+    """
+    What else the object held, by its name on the wire.
+    """
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            # Also asked by copy and pickle on an instance that has no fields yet.
+            if not name.startswith("_") and name != "extra" and name in self.extra:
+                return self.extra[name]
+            msg = f"{type(self).__name__!r} has no field {name!r}"
+            raise AttributeError(msg, name=name, obj=self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        The JSON object as it stands on the wire: unknown fields included, absent ones not.
+        """
+        return _dump(self, keep_null=False)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """
+        `to_dict()` as JSON text.
+        """
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def model_dump(self) -> dict[str, Any]:
+        """
+        Every field, the absent ones as None: for code that was written for pydantic.
+        """
+        return _dump(self, keep_null=True)
+
+    def model_dump_json(self, *, indent: int | None = None) -> str:
+        """
+        `model_dump()` as JSON text.
+        """
+        return json.dumps(self.model_dump(), indent=indent, ensure_ascii=False)
+
+
+def _dump(value: Wire, *, keep_null: bool) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    for field in attrs.fields(type(value)):
+        if not field.metadata.get("wire", True):
+            continue
+        item = getattr(value, field.name)
+        if item is not None or keep_null or field.metadata.get("null", False):
+            known[field.name] = _plain(item, keep_null=keep_null)
+    return {**known, **value.extra}
+
+
+def _plain(item: Any, *, keep_null: bool) -> Any:
+    if isinstance(item, Wire):
+        return _dump(item, keep_null=keep_null)
+    if isinstance(item, (list, tuple)):
+        return [_plain(one, keep_null=keep_null) for one in item]
+    return item
+
+
+@attrs.frozen(kw_only=True)
+class Function(Wire):
+    """
+    The function that a tool call names.
+    """
+
+    name: str | None = None
+
+    arguments: str | None = None
+    """
+    JSON text as the model wrote it; it may be invalid.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class ToolCall(Wire):
+    """
+    One call that the model asks for; answer it with `tool(..., tool_call_id=call.id)`.
+    """
+
+    id: str | None = None
+
+    type: str | None = "function"
+
+    function: Function = attrs.field(factory=Function)
+
+
+@attrs.frozen(kw_only=True)
+class Message(Wire):
+    """
+    One message of a conversation: what is sent, and what a reply's choice holds.
+
+    A reply's message goes back in as it is.
+    """
+
+    role: str = "assistant"
+
+    content: str | Sequence[Mapping[str, Any]] | None = attrs.field(
+        default=None, metadata={"null": True}
+    )
+    """
+    The text, or a list of content parts, or None beside tool calls.
+    """
+
+    name: str | None = None
+
+    refusal: str | None = None
+
+    tool_calls: Sequence[ToolCall] | None = None
+
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """
+        The content as one string: text parts joined, "" where there is none.
+        """
+        if isinstance(self.content, str):
+            return self.content
+        parts = self.content or ()
+        return "".join(str(part.get("text") or "") for part in parts)
+
+    @property
+    def reasoning(self) -> str | None:
+        """
+        The model's thinking, where the server sends it (`reasoning_content` or `reasoning`).
+        """
+        return self.extra.get("reasoning_content") or self.extra.get("reasoning")
+
+
+Content = str | Sequence[Mapping[str, Any]]
+
+
+def system(content: Content) -> Message:
+    """
+    An instruction to the model that stands above the conversation.
+    """
+    return Message(role="system", content=content)
+
+
+def user(content: Content) -> Message:
+    """
+    What the person says.
+    """
+    return Message(role="user", content=content)
+
+
+def assistant(content: Content) -> Message:
+    """
+    What the model said before.
+    """
+    return Message(role="assistant", content=content)
+
+
+def tool(content: Content, *, tool_call_id: str) -> Message:
+    """
+    The result of one tool call.
+    """
+    return Message(role="tool", content=content, tool_call_id=tool_call_id)
+
+
+@attrs.define
+class Token:
+    """
+    One piece of an answer as it came: treat it as frozen.
+
+    A plain slots class, because a frozen one costs 3.5 times as much to build.
+    """
+
+    text: str
+    """
+    The piece of the answer; "" where the model was only thinking.
+    """
+
+    index: int = 0
+    """
+    Which of the *n* choices it belongs to.
+    """
+
+    reasoning: str = ""
+    """
+    The piece of the model's thinking, where the server streams it.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class Usage(Wire):
+    """
+    What one answer cost, in tokens, summed over all its choices.
+    """
+
+    prompt_tokens: int = 0
+
+    completion_tokens: int = 0
+
+    total_tokens: int = 0
+
+    source: Literal["server", "estimated", "none"] = attrs.field(
+        default="server", metadata={"wire": False}
+    )
+    """
+    Who counted: the server; we, from bytes and events, as the server did not; or nobody.
+    """
+
+
+# How it ended ----------------------------------------------------------------------
+
+
+class Outcome(enum.StrEnum):
+    """
+    How a stream ended. Every stream ends in exactly one.
+    """
+
+    FINISHED = "finished"
+    """
+    Every requested choice has its finish reason.
+    """
+
+    UNCONFIRMED = "unconfirmed"
+    """
+    The server said `[DONE]`, but a choice is missing or has no finish reason.
+    """
+
+    CLOSED = "closed"
+    """
+    The reader left early: `break`, `close()`, the end of `async with`.
+    """
+
+    ABORTED = "aborted"
+    """
+    `abort(reason)` was called.
+    """
+
+    CANCELLED = "cancelled"
+    """
+    The task that held the stream in `async with` was cancelled.
+    """
+
+    INCOMPLETE = "incomplete"
+    """
+    The server hung up before the answer was finished.
+    """
+
+    TIMED_OUT = "timed_out"
+    """
+    One of our clocks ran out; the error names it.
+    """
+
+    FAILED = "failed"
+    """
+    The server reported an error, or sent what cannot be read.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class PartialChoice:
+    """
+    What had arrived of one choice.
+    """
+
+    index: int
+
+    text: str = ""
+
+    reasoning: str = ""
+
+    tool_calls: tuple[ToolCall, ...] = ()
+    """
+    As far as they came: the arguments may stop in the middle.
+    """
+
+    finish_reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Partial:
+    """
+    What had arrived when a stream broke off.
+    """
+
+    choices: tuple[PartialChoice, ...] = ()
+
+    tokens: int = 0
+    """
+    Pieces of content received, over all choices.
+    """
+
+    usage: Usage = attrs.field(factory=lambda: Usage(source="none"))
+
+    @property
+    def text(self) -> str:
+        """
+        The text of the first choice, "" where nothing came.
+        """
+        return self.choices[0].text if self.choices else ""
+
+
+# Facts about a call ----------------------------------------------------------------
+
+
+@attrs.define(kw_only=True)
+class Timings:
+    """
+    Where one call's time went, in seconds; None where it did not get so far.
+    """
+
+    governor: float = 0.0
+    """
+    Waiting for leave to send, over all attempts, waits between attempts included.
+    """
+
+    pool: float | None = None
+    """
+    Waiting for a free connection slot.
+    """
+
+    connect: float | None = None
+    """
+    DNS, TCP and TLS; 0 for a connection that was there already.
+    """
+
+    headers: float | None = None
+    """
+    From the start of the last attempt to the response's headers.
+    """
+
+    first_token: float | None = None
+    """
+    From the start of the last attempt to the first content (streams only).
+    """
+
+    body: float | None = None
+    """
+    From the headers to the end of the body.
+    """
+
+    total: float | None = None
+    """
+    The whole call, all attempts and waits included.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class RateLimits:
+    """
+    What the server's `x-ratelimit-*` headers said; None where they did not.
+    """
+
+    limit_requests: int | None = None
+
+    remaining_requests: int | None = None
+
+    reset_requests: float | None = None
+    """
+    Seconds until the request budget is full again.
+    """
+
+    limit_tokens: int | None = None
+
+    remaining_tokens: int | None = None
+
+    reset_tokens: float | None = None
+
+
+# The vendors' names for it, the commonest first (OpenAI, SiliconFlow, OpenRouter, Cloudflare).
+_REQUEST_ID_HEADERS = (
+    "x-request-id",
+    "x-siliconcloud-trace-id",
+    "x-generation-id",
+    "cf-ray",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Meta:
+    """
+    The facts around one answer: what HTTP said, how many attempts, where the time went.
+    """
+
+    status: int | None = None
+    """
+    The HTTP status; None where no response came.
+    """
+
+    headers: CIMultiDict[str] = attrs.field(factory=CIMultiDict, repr=False)
+    """
+    The response's headers, by any case of their name.
+    """
+
+    service: str = ""
+
+    attempts: int = 1
+    """
+    HTTP requests sent for this call, the last included.
+    """
+
+    reused: bool = False
+    """
+    Whether the last request went out on a connection that had been used before.
+    """
+
+    rate_limits: RateLimits = attrs.field(factory=RateLimits)
+
+    timings: Timings = attrs.field(factory=Timings)
+
+    @property
+    def request_id(self) -> str | None:
+        """
+        The server's name for the call, under whichever header it comes.
+        """
+        for name in _REQUEST_ID_HEADERS:
+            if (value := self.headers.get(name)) is not None:
+                return value
+        return None
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """
+    An HTTP answer as it came: what `with_raw_response` and an error's `response` give.
+    """
+
+    status_code: int
+
+    headers: CIMultiDict[str] = attrs.field(factory=CIMultiDict, repr=False)
+
+    content: bytes = attrs.field(default=b"", repr=False)
+
+    @property
+    def text(self) -> str:
+        """
+        The body as text; bytes that are not UTF-8 become U+FFFD.
+        """
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """
+        The body read as JSON.
+
+        Raises:
+            ValueError: The body is not JSON.
+        """
+        return json.loads(self.text)
+
+
+# Clocks ----------------------------------------------------------------------------
+
+
+def _clock(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        msg = f"Timeouts({attribute.name}={value!r}): expected seconds or None"
+        raise TypeError(msg)
+    if math.isnan(value) or value <= 0:
+        msg = f"Timeouts({attribute.name}={value!r}): expected more than 0 seconds"
+        raise ValueError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """
+    Five separate clocks, in seconds. None switches one off; so does `math.inf`.
+
+    `stall` and `silence` run only while somebody awaits a token, so a slow reader causes no
+    false alarm. A plain call sends nothing until it is done: only `connect` and
+    `deadline` apply to it.
+    """
+
+    connect: float | None = attrs.field(default=10.0, validator=_clock)
+    """
+    A free connection slot, DNS, TCP and TLS.
+    """
+
+    first_token: float | None = attrs.field(default=300.0, validator=_clock)
+    """
+    From sending to the first content; pings and empty deltas are not content.
+    """
+
+    stall: float | None = attrs.field(default=120.0, validator=_clock)
+    """
+    No content after the first (a ping does not help; reasoning counts as content).
+    """
+
+    silence: float | None = attrs.field(default=60.0, validator=_clock)
+    """
+    No bytes at all after the first content (a ping resets it).
+    """
+
+    deadline: float | None = attrs.field(default=None, validator=_clock)
+    """
+    Everything: queueing, all attempts, their waits, and the stream.
+
+    None: `PLAIN_DEADLINE` for a plain call, no limit for a stream, whose other clocks
+    already bound every wait. `math.inf`: no limit for either.
+    """
+
+    def evolve(self, **changes: float | None) -> Self:
+        """
+        A copy with some clocks changed.
+        """
+        return attrs.evolve(self, **changes)
+
+
+PLAIN_DEADLINE: Final = 600.0
+"""
+Seconds that a plain call may take where no deadline is set.
+"""
