@@ -1,0 +1,3 @@
+"""
+What things cost: commands that anyone can rerun.
+"""
