@@ -1,0 +1,395 @@
+"""
+How a connection is made, checked, timed and ended: what aiohttp's connector leaves open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import math
+import select
+import socket
+import time
+
+from typing import Any, Final
+
+import aiohttp
+import attrs
+
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from aiohttp.connector import NEEDS_CLEANUP_CLOSED, AddrInfoType, Connection
+from aiohttp.http import HttpProcessingError
+from aiohttp.streams import StreamReader
+from aiohttp.tracing import Trace
+
+from ._errors import APIConnectionError, ConnectTimeoutError, PoolTimeoutError
+
+
+KEEPALIVE: Final = 15.0
+"""
+Seconds that an idle connection stays in the pool.
+
+Not below uvicorn's 5 s: a server's FIN takes an idle connection out of the pool when the loop
+sees it, the check before reuse sees the FIN that the loop has not, and for the rest there is a
+free retry; while a new TLS connection costs a far caller three round trips. But well below the
+60 s of common proxies, and the minutes after which a NAT forgets in silence.
+"""
+
+_KEEPALIVE_PROBES: Final = {
+    "TCP_KEEPIDLE": 60,
+    "TCP_KEEPINTVL": 15,
+    "TCP_KEEPCNT": 4,
+}
+
+
+@attrs.frozen(kw_only=True)
+class PoolStats:
+    """
+    How busy a pool is.
+    """
+
+    open: int
+    """
+    Connections: idle, in use, and being made.
+    """
+
+    in_use: int
+
+    waiting: int
+    """
+    Exchanges that wait for one.
+    """
+
+    limit: int
+    """
+    `max_connections`; 0 is no limit.
+    """
+
+    @classmethod
+    def of(cls, connector: aiohttp.BaseConnector) -> PoolStats:
+        """
+        Count them.
+        """
+        in_use = len(connector._acquired)
+        return cls(
+            open=in_use + sum(map(len, connector._conns.values())),
+            in_use=in_use,
+            waiting=sum(map(len, connector._waiters.values())),
+            limit=connector.limit,
+        )
+
+
+class Trip(aiohttp.ClientTimeout):
+    """
+    One exchange's way to its connection: how long it may take, and what happened on it.
+
+    aiohttp hands the timeout untouched from our call to our connector, so it can bring the
+    facts back; a TraceConfig that did the same would cost 10 µs a request.
+    """
+
+    __slots__ = ("_began", "_making", "_ready", "protocol")
+
+    # Frozen in the base class.
+    __setattr__ = object.__setattr__
+
+    def __init__(self, limit: float | None) -> None:
+        # aiohttp takes 0 for no limit, and rounds up to whole seconds above a threshold.
+        limit = None if limit is None or math.isinf(limit) else max(limit, 0.001)
+        super().__init__(connect=limit, ceil_threshold=math.inf)
+        self._began: float | None = None
+        self._making: float | None = None
+        self._ready: float | None = None
+        self.protocol: Protocol | None = None
+        """
+        What the request went out on; None before that, and in a borrowed session.
+        """
+
+    def start(self) -> None:
+        """
+        The exchange asks for a connection.
+        """
+        self._began = time.monotonic()
+
+    def make(self) -> None:
+        """
+        It has a slot and no connection: one is being made.
+        """
+        self._making = time.monotonic()
+
+    def arrive(self, protocol: Any) -> None:
+        """
+        It has its connection.
+        """
+        self._ready = time.monotonic()
+        if isinstance(protocol, Protocol):
+            protocol.answered = False
+            self.protocol = protocol
+
+    @property
+    def pool(self) -> float:
+        """
+        Seconds waited for a slot.
+        """
+        if self._began is None:
+            return 0.0
+        return (self._making or self._ready or time.monotonic()) - self._began
+
+    @property
+    def making(self) -> float:
+        """
+        Seconds spent on DNS, TCP and TLS: 0 for a connection that was there.
+        """
+        if self._making is None:
+            return 0.0
+        return (self._ready or time.monotonic()) - self._making
+
+    @property
+    def reused(self) -> bool:
+        """
+        The connection came out of the pool, which holds none but used ones.
+        """
+        return self._ready is not None and self._making is None
+
+    @property
+    def answered(self) -> bool:
+        """
+        At least one byte of a response came.
+        """
+        return self.protocol is not None and self.protocol.answered
+
+    def too_late(self, where: str, limit: int) -> APIConnectionError:
+        """
+        The error for a connection that did not come in time.
+        """
+        waited = self.pool + self.making
+        asked, got = self._began is not None, self._ready is not None
+        if asked and not got and self._making is None:
+            return PoolTimeoutError(
+                f"all {limit} connections are in use; waited {waited:.1f} s:"
+                " raise max_connections, or send less at once"
+            )
+        return ConnectTimeoutError(
+            f"no connection to {where} within {waited:.1f} s"
+            f" ({self.pool:.1f} s of it for a free slot)"
+        )
+
+
+class Protocol(ResponseHandler):
+    """
+    aiohttp's side of one connection, which tells the reader of a body that it broke.
+    """
+
+    answered = False
+    """
+    A byte of the response has come, since the last request went out.
+    """
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """
+        The headers of a response are there.
+        """
+        self.answered = True
+        super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """
+        The connection is spoilt.
+
+        After a bad chunk size aiohttp's C parser tells the connection and forgets the body,
+        whose reader would wait for ever.
+        """
+        super().set_exception(exc, *cause)
+        if isinstance(exc, HttpProcessingError):
+            self.answered = True
+            _break(self._payload, exc)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """
+        The socket is closed.
+
+        A body without a length ends with its connection: aiohttp takes a reset for such an
+        end, too.
+        """
+        payload = self._payload
+        if exc is not None:
+            _break(payload, exc)
+        if not self.answered:
+            self.answered = has_begun(self)
+        super().connection_lost(exc)
+        # Whatever the parser made of it, nothing more will come.
+        _break(payload, aiohttp.ClientPayloadError("the connection was closed"))
+
+
+def _break(payload: StreamReader | None, exc: BaseException) -> None:
+    if payload is None or payload.is_eof() or payload.exception() is not None:
+        return
+    payload.set_exception(exc)
+
+
+class CheckedConnector(aiohttp.TCPConnector):
+    """
+    A pool that reuses no connection with bytes over, and knows what a connection cost.
+    """
+
+    def __init__(self, *, limit: int, secure: bool) -> None:
+        super().__init__(
+            limit=limit,
+            keepalive_timeout=KEEPALIVE,
+            # It wakes the loop every two seconds, so only where CPython needs it.
+            enable_cleanup_closed=secure and NEEDS_CLEANUP_CLOSED,
+            socket_factory=_socket,
+        )
+        self._factory = functools.partial(  # type: ignore[assignment]  # a narrower one
+            Protocol, loop=self._loop
+        )
+        self._in_the_making: set[asyncio.Timeout] = set()
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's signature
+    ) -> Connection:
+        """
+        A connection from the pool, or a new one; the trip notes which, and the time.
+        """
+        assert isinstance(timeout, Trip)
+        timeout.start()
+        connection = await super().connect(req, traces, timeout)
+        # Not one await from here: a cancellation would lose the connection.
+        timeout.arrive(connection.protocol)
+        return connection
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            assert connection.protocol is not None
+            if not is_soiled(connection.protocol):
+                break
+            connection.close()
+        return connection
+
+    async def _create_connection(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's signature
+    ) -> ResponseHandler:
+        assert isinstance(timeout, Trip)
+        timeout.make()
+        # aiohttp's close() does not stop what is being made: it could take minutes.
+        async with asyncio.timeout(None) as scope:
+            self._in_the_making.add(scope)
+            try:
+                return await super()._create_connection(req, traces, timeout)
+            finally:
+                self._in_the_making.discard(scope)
+
+    def abort(self) -> None:
+        """
+        Close every connection now, with all that was to be sent on it.
+        """
+        for scope in self._in_the_making:
+            scope.reschedule(self._loop.time())
+        for protocol in self._protocols():
+            protocol.abort()
+
+    def bury(self) -> None:
+        """
+        Close what a loop that is closed left open, without that loop.
+        """
+        for protocol in self._protocols():
+            bury(protocol.transport)
+            protocol.transport = None
+        with contextlib.suppress(RuntimeError):
+            # It marks itself closed, then tells those who wait: on a loop that is closed.
+            self._close()
+
+    def _protocols(self) -> list[ResponseHandler]:
+        idle = [protocol for pool in self._conns.values() for protocol, _ in pool]
+        return idle + list(self._acquired)
+
+
+def is_soiled(protocol: ResponseHandler) -> bool:
+    """
+    Whether an idle connection has said something after its answer, or has ended.
+
+    What came with the answer is in the parser, what came since is in the protocol, and what
+    the loop has not read yet is in the socket.
+    """
+    return protocol.should_close or has_begun(protocol) or _is_readable(protocol)
+
+
+def has_begun(protocol: ResponseHandler) -> bool:
+    """
+    Whether the parser holds the beginning of a response.
+    """
+    if protocol._parser is None:
+        return False
+    try:
+        # The one question that aiohttp's C parser answers about it. It does no harm:
+        # the next request gets a new parser.
+        return protocol._parser.feed_eof() is not None
+    except Exception:  # noqa: BLE001 -- half a response, whichever half
+        return True
+
+
+def _is_readable(protocol: ResponseHandler) -> bool:
+    assert protocol.transport is not None
+    sock = protocol.transport.get_extra_info("socket")
+    if not hasattr(select, "poll"):  # pragma: no cover -- Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    # aiohttp sets TCP_NODELAY. Keep-alive is for the answer that takes minutes to begin:
+    # a NAT in between must not forget the connection, and a dead peer must show.
+    family, kind, proto, *_ = address
+    sock = socket.socket(family, kind, proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in _KEEPALIVE_PROBES.items():
+        # macOS and Windows lack some of them.
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+    return sock
+
+
+# Ending ----------------------------------------------------------------------------
+
+
+def cut(response: aiohttp.ClientResponse) -> None:
+    """
+    Close a response's connection now. Twice is fine, and so is a closed loop.
+    """
+    connection = response.connection
+    if connection is None:
+        return
+    if response._loop.is_closed():
+        bury(connection.transport)
+        # aiohttp would keep both, and warn.
+        response._connection = connection._protocol = None
+    elif connection.transport is not None:
+        # Not close(): that would first send what is left of the request, and with TLS
+        # wait for the server's goodbye.
+        connection.transport.abort()
+    response.close()
+
+
+def bury(transport: Any) -> None:
+    """
+    Close a transport whose loop is closed, quietly.
+
+    Its own `close` would leave the last step to that loop.
+    """
+    if transport is None:
+        return
+    with contextlib.suppress(RuntimeError):
+        transport.abort()
+    # TLS stands on another transport, which has the socket.
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
+    with contextlib.suppress(AttributeError, RuntimeError):
+        below._call_connection_lost(None)

@@ -1,0 +1,192 @@
+"""
+What lies between us and a server: proxies, certificates, and what goes wrong, in words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import os
+import ssl
+import urllib.request
+
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import attrs
+
+from aiohttp.http import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError
+from yarl import URL
+
+from ._errors import ConfigurationError
+from ._values import Secret
+
+
+@attrs.frozen
+class Proxy:
+    """
+    An HTTP proxy, its credentials apart from its URL.
+    """
+
+    url: URL
+
+    authorization: Secret | None = None
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Proxy:
+        """
+        Read a proxy's URL; a bare `host:port` is http, as curl has it.
+
+        Raises:
+            ConfigurationError: It is no http or https URL. The message shows no more of it
+                than the scheme: it may hold a password.
+        """
+        try:
+            url = URL(text if "://" in text else f"http://{text}")
+        except ValueError:
+            raise ConfigurationError(f"{name} is no URL") from None
+        if url.scheme not in {"http", "https"}:
+            raise ConfigurationError(
+                f"{name} names a {url.scheme!r} proxy; only http and https ones are spoken to"
+            )
+        if not url.host:
+            raise ConfigurationError(f"{name} names no host")
+        if url.user is None and url.password is None:
+            return cls(url)
+        pair = f"{url.user or ''}:{url.password or ''}".encode()
+        basic = Secret(f"Basic {base64.b64encode(pair).decode()}")
+        return cls(url.with_user(None), basic)
+
+    @classmethod
+    def from_environment(cls, target: URL) -> Proxy | None:
+        """
+        The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for a URL.
+
+        None for loopback, as Go has it: a local server's key and prompts stay on the machine.
+        """
+        assert target.host is not None
+        if _is_loopback(target.host):
+            return None
+        proxies = urllib.request.getproxies_environment()
+        place = f"{target.host}:{target.port}"
+        if urllib.request.proxy_bypass_environment(place, proxies):  # type: ignore[attr-defined]
+            return None
+        for scheme in (target.scheme, "all"):
+            if text := proxies.get(scheme):
+                return cls.parse(text, f"{scheme.upper()}_PROXY")
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+TLS = ssl.SSLContext | bool | str | os.PathLike[str]
+"""
+A context, a file or directory of CA certificates, or False to trust anyone.
+"""
+
+
+async def trust(choice: TLS | None) -> ssl.SSLContext | bool:
+    """
+    Whom to trust, in aiohttp's terms: a context, True for its own, False for anyone.
+
+    Files are read in a thread. aiohttp made its own context when it was imported, so that
+    OpenSSL's variables are looked at once more: one set since then counts only here.
+
+    Raises:
+        ConfigurationError: The certificates cannot be read.
+    """
+    if isinstance(choice, (bool, ssl.SSLContext)):
+        return choice
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if choice is None and not named:
+        return True
+    return await asyncio.get_running_loop().run_in_executor(None, _load, choice)
+
+
+def _load(path: str | os.PathLike[str] | None) -> ssl.SSLContext:
+    try:
+        if path is not None and Path(path).is_dir():
+            context = ssl.create_default_context(capath=path)
+        else:
+            context = ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"ssl={path!r}: cannot read CA certificates: {_reason(error)}"
+        ) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+# What went wrong -------------------------------------------------------------------
+
+
+# The first that fits: aiohttp's errors inherit from each other.
+_SENTENCES: Final = (
+    (aiohttp.ClientHttpProxyError, "the proxy gives no tunnel to {where}: {reason}"),
+    (aiohttp.ClientConnectorCertificateError, "cannot trust {place}: {reason}"),
+    (
+        aiohttp.ClientProxyConnectionError,
+        "cannot connect to the proxy {place}: {reason}",
+    ),
+    (aiohttp.ClientConnectorDNSError, "cannot find {place}: {reason}"),
+    (aiohttp.ClientConnectorError, "cannot connect to {place}: {reason}"),
+    (aiohttp.ServerDisconnectedError, "{where} hung up before it answered"),
+    (aiohttp.ClientResponseError, "{where} sent what is not HTTP: {reason}"),
+    (HttpProcessingError, "{where} sent what is not HTTP: {reason}"),
+    (aiohttp.ClientPayloadError, "{where} hung up before the body was whole"),
+    (BaseException, "the connection to {where} broke: {reason}"),
+)
+
+
+def explain(error: BaseException, where: str) -> str:
+    """
+    One sentence on what broke. Nothing of the request is in it, and no byte of the answer.
+    """
+    if isinstance(error.__cause__, ContentEncodingError):
+        return f"the body from {where} is not compressed as its headers say"
+    place = where
+    if isinstance(error, aiohttp.ClientConnectorError):
+        place = f"{error.host}:{error.port}"
+    sentence = next(text for kind, text in _SENTENCES if isinstance(error, kind))
+    return sentence.format(where=where, place=place, reason=_reason(error))
+
+
+def cause_of(error: BaseException) -> OSError | None:
+    """
+    The operating system's or TLS's own error, for `__cause__`; None where there is none.
+
+    Stripped of its traceback and chain: they lead into frames that hold the request.
+    """
+    cause: OSError | None = None
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        cause.__cause__ = cause.__context__ = cause.__traceback__ = None
+    elif isinstance(error, OSError) and error.errno is not None:
+        cause = OSError(error.errno, error.strerror)
+    return cause
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"HTTP {error.status}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        # After a colon the parser quotes the answer, which may echo the request.
+        text = error.message.partition(":")[0]
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        text = error.verify_message
+    elif isinstance(error, ssl.SSLError) and error.reason:
+        text = error.reason.replace("_", " ").lower()
+    elif isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        text = os.strerror(error.errno)
+    return text[:1].lower() + text[1:]
