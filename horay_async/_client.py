@@ -1,0 +1,219 @@
+"""
+AsyncHoray: the verbs, over one pool of connections and one governor.
+"""
+
+from __future__ import annotations
+
+import ssl as tls
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import attrs
+
+from ._codec import warm
+from ._errors import ConfigurationError
+from ._events import Hook
+from ._governor import Governor
+from ._line import Line
+from ._requests import Validate
+from ._resources import Chat, Completions, Images, Models, User
+from ._services import Service
+from ._session import Session
+from ._settings import (
+    check_headers,
+    check_query,
+    check_retries,
+    check_timeouts,
+    own_headers,
+    resolve,
+)
+from ._values import Timeouts
+
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+class AsyncHoray:
+    """
+    A client of Horay, of Empower, or of any server of the same shape.
+
+    Make one for the life of the program and share it: it holds a pool of connections. Use
+    it in `async with`, or `await client.close()` at the end.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        service: Service | None = None,
+        base_url: str | None = None,
+        timeouts: Timeouts | None = None,
+        timeout: float | None = None,
+        max_retries: int = 2,
+        max_connections: int = 1000,
+        governor: Governor | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, str | float] | None = None,
+        proxy: str | None = None,
+        ssl: tls.SSLContext | bool | str | None = None,
+        session: aiohttp.ClientSession | None = None,
+        on_event: Hook | None = None,
+        validate: Validate = "documented",
+        allow_insecure: bool | None = None,
+    ) -> None:
+        """
+        Nothing is opened or looked up here: the first call does it, on its loop.
+
+        Args:
+            api_key: Default: the service's variable, `HORAY_API_KEY` or
+                `EMPOWER_API_KEY`. Not needed for a server on this machine.
+            service: `HORAY` (default), `EMPOWER`, or one of your own.
+            base_url: With its version, as in `http://localhost:8000/v1`. Default:
+                `HORAY_BASE_URL`, `EMPOWER_API_BASE`, or the vendor's own. An address of
+                another host without `service` is taken as any compatible server.
+            timeouts: The five clocks.
+            timeout: Short for a deadline of so many seconds.
+            max_retries: How often a failed call is tried again; 0 is never. A second try
+                may be paid twice.
+            max_connections: How many at once; further calls wait.
+            governor: Share one to share its limits between clients.
+            default_headers: Sent with every request, over ours.
+            default_query: Sent with every request.
+            proxy: `http://[user:password@]host:port`; "" for none. Default: the
+                environment's, read once.
+            ssl: A context, or the path of a file or directory of CA certificates, or False
+                to check nothing.
+            session: An aiohttp session of your own; it is never closed.
+            on_event: Called with each `AttemptStarted`, `AttemptFailed`, `CallEnded`.
+            validate: "documented" checks the documented ranges, "strict" refuses fields
+                that the service does not document, "off" does neither.
+            allow_insecure: Send the key over plain http to another machine. Default:
+                `HORAY_ALLOW_INSECURE`.
+
+        Raises:
+            ConfigurationError: A setting with which no call can work.
+        """
+        settings = resolve(
+            api_key=api_key,
+            service=service,
+            base_url=base_url,
+            allow_insecure=allow_insecure,
+        )
+        if isinstance(max_connections, bool) or not isinstance(max_connections, int):
+            raise ConfigurationError(
+                f"max_connections is {max_connections!r}, expected a whole number"
+            )
+        if max_connections < 1:
+            raise ConfigurationError(
+                f"max_connections is {max_connections}, expected 1 or more"
+            )
+        settings = attrs.evolve(
+            settings,
+            headers=check_headers(default_headers, "default_headers"),
+            query=check_query(default_query, "default_query"),
+            timeouts=check_timeouts(timeouts, timeout, Timeouts()),
+            max_retries=check_retries(max_retries),
+            validate=validate,
+            hook=on_event,
+        )
+        http = Session(
+            base_url=settings.base_url,
+            headers=own_headers(settings.key),
+            proxy=proxy,
+            ssl=ssl,
+            max_connections=max_connections,
+            session=session,
+        )
+        self._join(
+            Line(settings=settings, session=http, governor=governor or Governor())
+        )
+        warm()
+
+    def _join(self, line: Line) -> None:
+        self._line = line
+        self.chat = Chat(line)
+        self.completions = Completions(line)
+        self.images = Images(line)
+        self.models = Models(line)
+        self.user = User(line)
+
+    def with_options(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, str | float] | None = None,
+        on_event: Hook | None = None,
+        validate: Validate | None = None,
+    ) -> Self:
+        """
+        The same client with other options: it shares the pool and the governor.
+
+        What is not given stays. Headers and query are added to those there are. Closing
+        either closes both.
+        """
+        old = self._line.settings
+        new = attrs.evolve(
+            old,
+            timeouts=check_timeouts(timeouts, timeout, old.timeouts),
+            max_retries=old.max_retries
+            if max_retries is None
+            else check_retries(max_retries),
+            headers={
+                **old.headers,
+                **check_headers(default_headers, "default_headers"),
+            },
+            query={**old.query, **check_query(default_query, "default_query")},
+            hook=old.hook if on_event is None else on_event,
+            validate=old.validate if validate is None else validate,
+        )
+        client = object.__new__(type(self))
+        client._join(attrs.evolve(self._line, settings=new))
+        return client
+
+    @property
+    def service(self) -> Service:
+        """
+        What the client speaks to.
+        """
+        return self._line.settings.service
+
+    @property
+    def base_url(self) -> str:
+        """
+        Where that is.
+        """
+        return self._line.settings.base_url
+
+    def is_closed(self) -> bool:
+        """
+        Whether `close` was called.
+        """
+        return self._line.session.closed
+
+    async def close(self) -> None:
+        """
+        Close every connection; streams that are still open end with an error.
+
+        Twice is fine. A session that was given is left open.
+        """
+        await self._line.session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.service.name} at {self.base_url}>"

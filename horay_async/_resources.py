@@ -1,0 +1,511 @@
+"""
+The verbs: `chat.completions.create`, `.stream`, `models.list` and the rest.
+
+Every verb takes a request object, keywords, or both: then the keywords evolve the object.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Generic, Literal, TypeVar, Unpack, overload
+
+import attrs
+
+from ._chunks import ChunkStream
+from ._codec import (
+    chat_chunk,
+    chat_reply,
+    completion_chunk,
+    completion_reply,
+    image_reply,
+    model_list,
+    user_info,
+)
+from ._errors import InvalidRequestError
+from ._line import Line
+from ._replies import (
+    ChatChunk,
+    ChatReply,
+    CompletionChunk,
+    CompletionReply,
+    ImageReply,
+    ModelList,
+    UserInfo,
+)
+from ._requests import (
+    ChatFields,
+    ChatRequest,
+    CompletionFields,
+    CompletionRequest,
+    ImageFields,
+    ImageRequest,
+    Sampling,
+)
+from ._services import Endpoint
+from ._settings import check_timeouts
+from ._stream import Kind, TokenStream
+from ._values import Response, Timeouts
+
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Sampling)
+
+ChatStream = TokenStream[ChatReply, ChatChunk]
+CompletionStream = TokenStream[CompletionReply, CompletionChunk]
+ChatChunkStream = ChunkStream[ChatReply, ChatChunk]
+CompletionChunkStream = ChunkStream[CompletionReply, CompletionChunk]
+
+_CHAT: Final = Kind(chat=True, chunk=chat_chunk, reply=chat_reply)
+_TEXT: Final = Kind(chat=False, chunk=completion_chunk, reply=completion_reply)
+
+
+class ChatArguments(ChatFields, total=False):
+    """
+    What a chat verb takes: the request's fields, and the clocks of this call.
+    """
+
+    timeouts: Timeouts | None
+    timeout: float | None
+
+
+class CompletionArguments(CompletionFields, total=False):
+    """
+    What a text verb takes: the request's fields, and the clocks of this call.
+    """
+
+    timeouts: Timeouts | None
+    timeout: float | None
+
+
+class ImageArguments(ImageFields, total=False):
+    """
+    What `images.generate` takes: the request's fields, and the clocks of this call.
+    """
+
+    timeouts: Timeouts | None
+    timeout: float | None
+
+
+@attrs.frozen(kw_only=True)
+class RawResponse(Response, Generic[T]):
+    """
+    An HTTP answer with what it was read as: what `with_raw_response` gives.
+    """
+
+    parsed: T = attrs.field(repr=False)
+
+    def parse(self) -> T:
+        """
+        The reply, or the stream.
+        """
+        return self.parsed
+
+    @property
+    def request_id(self) -> str | None:
+        """
+        The server's name for the call.
+        """
+        meta = getattr(self.parsed, "meta", None)
+        return None if meta is None else meta.request_id
+
+    @property
+    def http_response(self) -> Response:
+        """
+        The answer without its reading, under openai's name.
+        """
+        return self
+
+
+def _raw(parsed: T, response: Response) -> RawResponse[T]:
+    return RawResponse(
+        status_code=response.status_code,
+        headers=response.headers,
+        content=response.content,
+        parsed=parsed,
+    )
+
+
+def _with_usage(request: S, include_usage: bool | None) -> S:
+    if include_usage is None:
+        return request
+    given = request.stream_options or {}
+    return request.evolve(stream_options={**given, "include_usage": include_usage})
+
+
+def _only_streams(include_usage: bool | None) -> None:
+    if include_usage is not None:
+        raise InvalidRequestError(
+            "include_usage is for streams: a plain reply always has its usage",
+            field="include_usage",
+        )
+
+
+class ChatCompletions:
+    """
+    `client.chat.completions`.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    @overload
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: Literal[False] | None = False,
+        include_usage: None = None,
+        **arguments: Unpack[ChatArguments],
+    ) -> ChatReply: ...
+
+    @overload
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: Literal[True],
+        include_usage: bool | None = None,
+        **arguments: Unpack[ChatArguments],
+    ) -> ChatChunkStream: ...
+
+    @overload
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: bool | None,
+        include_usage: bool | None = None,
+        **arguments: Unpack[ChatArguments],
+    ) -> ChatReply | ChatChunkStream: ...
+
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: bool | None = False,
+        include_usage: bool | None = None,
+        **arguments: Unpack[ChatArguments],
+    ) -> ChatReply | ChatChunkStream:
+        """
+        Ask, and wait for the whole reply; or, with `stream=True`, for a stream of chunks.
+
+        Args:
+            request: A built request; keywords change fields of it for this call.
+            include_usage: With `stream=True`: ask for the usage at the stream's end.
+            arguments: The fields of `ChatRequest`, and `timeouts` or `timeout` (seconds
+                for the whole call).
+
+        Cancelled: the connection is closed at once.
+
+        Raises:
+            InvalidRequestError: The request cannot be right; nothing was sent.
+            APIStatusError: The server refused.
+            APIConnectionError: No whole answer came; `APITimeoutError` for our clocks.
+            APIResponseValidationError: The answer cannot be read.
+        """
+        if stream:
+            opened = self.stream(request, include_usage=include_usage, **arguments)
+            return ChunkStream(await opened.open())
+        _only_streams(include_usage)
+        bound, timeouts = self._line.bind(ChatRequest, request, arguments)
+        return (await self._line.send(bound, timeouts, chat_reply, chat=True))[0]
+
+    def stream(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        include_usage: bool | None = None,
+        strict_end: bool = False,
+        **arguments: Unpack[ChatArguments],
+    ) -> ChatStream:
+        """
+        A stream of tokens: `async with client.chat.completions.stream(...) as stream`.
+
+        Nothing is sent before the stream is entered or looped over.
+
+        Args:
+            request: A built request; keywords change fields of it for this call.
+            include_usage: Ask for the usage at the end. Not sent unless given: some servers
+                refuse what they do not know.
+            strict_end: Raise where `[DONE]` comes without a finish reason for each choice.
+            arguments: The fields of `ChatRequest`, and `timeouts` or `timeout` (seconds
+                for the whole call).
+
+        Raises:
+            InvalidRequestError: The request cannot be right; nothing was sent.
+        """
+        bound, timeouts = self._line.bind(ChatRequest, request, arguments)
+        bound = _with_usage(bound, include_usage)
+        return self._line.stream(bound, timeouts, _CHAT, strict_end=strict_end)
+
+    @property
+    def with_raw_response(self) -> RawChatCompletions:
+        """
+        The same verbs, which give the HTTP response; its `parse()` gives the reply.
+        """
+        return RawChatCompletions(self, self._line)
+
+
+class RawChatCompletions:
+    """
+    `client.chat.completions.with_raw_response`.
+    """
+
+    def __init__(self, verbs: ChatCompletions, line: Line) -> None:
+        self._verbs = verbs
+        self._line = line
+
+    @overload
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: Literal[False] | None = False,
+        **arguments: Unpack[ChatArguments],
+    ) -> RawResponse[ChatReply]: ...
+
+    @overload
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: Literal[True],
+        **arguments: Unpack[ChatArguments],
+    ) -> RawResponse[ChatChunkStream]: ...
+
+    async def create(
+        self,
+        request: ChatRequest | None = None,
+        /,
+        *,
+        stream: bool | None = False,
+        **arguments: Unpack[ChatArguments],
+    ) -> RawResponse[ChatReply] | RawResponse[ChatChunkStream]:
+        """
+        `ChatCompletions.create`, with status, headers and body.
+        """
+        if stream:
+            chunks = await self._verbs.create(request, stream=True, **arguments)
+            return _raw(chunks, chunks.response)
+        bound, timeouts = self._line.bind(ChatRequest, request, arguments)
+        return _raw(*await self._line.send(bound, timeouts, chat_reply, chat=True))
+
+
+class Chat:
+    """
+    `client.chat`.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self.completions = ChatCompletions(line)
+
+
+class Completions:
+    """
+    `client.completions`: text completions.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    @overload
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: Literal[False] | None = False,
+        include_usage: None = None,
+        **arguments: Unpack[CompletionArguments],
+    ) -> CompletionReply: ...
+
+    @overload
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: Literal[True],
+        include_usage: bool | None = None,
+        **arguments: Unpack[CompletionArguments],
+    ) -> CompletionChunkStream: ...
+
+    @overload
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: bool | None,
+        include_usage: bool | None = None,
+        **arguments: Unpack[CompletionArguments],
+    ) -> CompletionReply | CompletionChunkStream: ...
+
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: bool | None = False,
+        include_usage: bool | None = None,
+        **arguments: Unpack[CompletionArguments],
+    ) -> CompletionReply | CompletionChunkStream:
+        """
+        Continue a text, and wait for all of it; or, with `stream=True`, for its chunks.
+
+        Arguments, errors and cancelling are as in `ChatCompletions.create`, with the fields
+        of `CompletionRequest`.
+        """
+        if stream:
+            opened = self.stream(request, include_usage=include_usage, **arguments)
+            return ChunkStream(await opened.open())
+        _only_streams(include_usage)
+        bound, timeouts = self._line.bind(CompletionRequest, request, arguments)
+        return (await self._line.send(bound, timeouts, completion_reply))[0]
+
+    def stream(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        include_usage: bool | None = None,
+        strict_end: bool = False,
+        **arguments: Unpack[CompletionArguments],
+    ) -> CompletionStream:
+        """
+        A stream of tokens, as `ChatCompletions.stream`.
+        """
+        bound, timeouts = self._line.bind(CompletionRequest, request, arguments)
+        bound = _with_usage(bound, include_usage)
+        return self._line.stream(bound, timeouts, _TEXT, strict_end=strict_end)
+
+    @property
+    def with_raw_response(self) -> RawCompletions:
+        """
+        The same verbs, which give the HTTP response; its `parse()` gives the reply.
+        """
+        return RawCompletions(self, self._line)
+
+
+class RawCompletions:
+    """
+    `client.completions.with_raw_response`.
+    """
+
+    def __init__(self, verbs: Completions, line: Line) -> None:
+        self._verbs = verbs
+        self._line = line
+
+    @overload
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: Literal[False] | None = False,
+        **arguments: Unpack[CompletionArguments],
+    ) -> RawResponse[CompletionReply]: ...
+
+    @overload
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: Literal[True],
+        **arguments: Unpack[CompletionArguments],
+    ) -> RawResponse[CompletionChunkStream]: ...
+
+    async def create(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        *,
+        stream: bool | None = False,
+        **arguments: Unpack[CompletionArguments],
+    ) -> RawResponse[CompletionReply] | RawResponse[CompletionChunkStream]:
+        """
+        `Completions.create`, with status, headers and body.
+        """
+        if stream:
+            chunks = await self._verbs.create(request, stream=True, **arguments)
+            return _raw(chunks, chunks.response)
+        bound, timeouts = self._line.bind(CompletionRequest, request, arguments)
+        return _raw(*await self._line.send(bound, timeouts, completion_reply))
+
+
+class Images:
+    """
+    `client.images`.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def generate(
+        self,
+        request: ImageRequest | None = None,
+        /,
+        **arguments: Unpack[ImageArguments],
+    ) -> ImageReply:
+        """
+        Make pictures; the reply holds their URLs.
+
+        Errors and cancelling are as in `ChatCompletions.create`.
+        """
+        bound, timeouts = self._line.bind(ImageRequest, request, arguments)
+        return (await self._line.send(bound, timeouts, image_reply))[0]
+
+
+class Models:
+    """
+    `client.models`.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def list(
+        self, *, timeouts: Timeouts | None = None, timeout: float | None = None
+    ) -> ModelList:
+        """
+        The models that the server says it has.
+        """
+        settings = self._line.settings
+        clocks = check_timeouts(timeouts, timeout, settings.timeouts)
+        endpoint = _wanted(settings.service.models, "list of models", self._line)
+        return (await self._line.get(endpoint, clocks, model_list))[0]
+
+
+class User:
+    """
+    `client.user`.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def info(
+        self, *, timeouts: Timeouts | None = None, timeout: float | None = None
+    ) -> UserInfo:
+        """
+        The key's account and its balance; money is `Decimal`.
+        """
+        settings = self._line.settings
+        clocks = check_timeouts(timeouts, timeout, settings.timeouts)
+        endpoint = _wanted(settings.service.user_info, "user info", self._line)
+        return (await self._line.get(endpoint, clocks, user_info))[0]
+
+
+def _wanted(endpoint: Endpoint | None, what: str, line: Line) -> Endpoint:
+    if endpoint is None:
+        raise InvalidRequestError(
+            f"{line.settings.service.name} documents no {what}; nothing was sent"
+        )
+    return endpoint
