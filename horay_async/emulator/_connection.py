@@ -1,0 +1,283 @@
+"""
+One TCP connection: requests read by h11, answers written as bytes.
+"""
+
+import asyncio
+import socket
+import struct
+
+from typing import Protocol
+
+import h11
+
+from . import _wire
+from ._report import Request
+
+
+# What a client may send ahead, while its last request is being answered.
+_AHEAD = 1 << 20
+
+# How long we let a client finish sending a body that was refused before its end: a
+# connection closed with unread bytes is reset, and the answer would be lost with it.
+_LINGER = 2.0
+
+# l_onoff and l_linger: closing with a linger time of zero sends a reset (socket(7)).
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+class BadRequest(Exception):
+    """
+    What came is no request that can be served.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+
+class Host(Protocol):
+    """
+    What a connection needs of the server that accepted it.
+    """
+
+    max_body: int
+
+    def connected(self, connection: "Connection") -> int:
+        """
+        Note a new connection. Returns its number.
+        """
+        ...
+
+    def arrived(self, request: Request) -> None:
+        """
+        Note a request that has arrived whole.
+        """
+        ...
+
+    def left(self, request: Request) -> None:
+        """
+        Note that a request's client is gone.
+        """
+        ...
+
+    def lost(self, connection: "Connection") -> None:
+        """
+        Forget a connection: its socket is about to be closed.
+        """
+        ...
+
+    async def serve(self, connection: "Connection", request: Request) -> bool:
+        """
+        Answer. Returns whether the connection can serve another request.
+        """
+        ...
+
+    async def refuse(
+        self, connection: "Connection", request: Request, bad: BadRequest
+    ) -> None:
+        """
+        Answer what is no request that can be served.
+        """
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """
+    A client's connection, from its acceptance to its loss.
+
+    One task serves its requests, one after the other. The end of the connection
+    cancels the task at once, whatever it is doing: that is how a client's leaving ends
+    the answer that it no longer wants.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.number = 0
+        self.keeps_alive = True
+        self.task: asyncio.Task[None] | None = None
+        self.request: Request | None = None
+        self._host = host
+        self._transport: asyncio.Transport
+        self._parser = h11.Connection(h11.SERVER)
+        self._head: h11.Request | None = None
+        self._ahead = 0
+        self._deaf = False
+        self._more: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not isinstance: uvloop's transports do not derive from asyncio's.
+        self._transport = transport  # type: ignore[assignment]
+        # No buffer of ours: drain() then means that the kernel has everything.
+        self._transport.set_write_buffer_limits(high=0)
+        self.number = self._host.connected(self)
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        if self.request is not None:
+            self._ahead += len(data)
+            if self._ahead > _AHEAD:
+                self._leave()
+                self._transport.abort()
+                return
+        self._parser.receive_data(data)
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    def eof_received(self) -> None:
+        # A client that shuts down its sending half cannot be told from one that closed
+        # its socket. Clients of this kind of API do only the latter.
+        self._leave()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._leave()
+        self._host.lost(self)
+
+    def pause_writing(self) -> None:
+        self._room = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # What those who answer call.
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    async def drain(self) -> None:
+        """
+        Wait until everything written has been handed to the kernel.
+        """
+        if self._room is not None:
+            await self._room
+
+    def close(self) -> None:
+        """
+        Hang up, once everything written has been sent.
+        """
+        self._transport.close()
+
+    def reset(self) -> None:
+        """
+        Hang up with a TCP reset.
+        """
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
+
+    def drop(self) -> None:
+        """
+        Stop at once: no more bytes, no more work.
+        """
+        self._transport.abort()
+        if self.task is not None:
+            self.task.cancel()
+
+    # The task.
+
+    async def _run(self) -> None:
+        try:
+            while await self._host.serve(self, await self._read()):
+                self._renew()
+        except BadRequest as bad:
+            await self._host.refuse(self, self._beginning(), bad)
+            await self._linger()
+        self.close()
+
+    async def _read(self) -> Request:
+        """
+        Wait for a whole request.
+        """
+        body = bytearray()
+        told = False
+        while True:
+            event = self._next_event()
+            if event is h11.NEED_DATA:
+                if self._parser.they_are_waiting_for_100_continue and not told:
+                    self.write(_wire.CONTINUE)
+                    told = True
+                await self._data()
+            elif isinstance(event, h11.Request):
+                self._head = event
+                self._measure(int(dict(event.headers).get(b"content-length", 0)))
+            elif isinstance(event, h11.Data):
+                body += event.data
+                self._measure(len(body))
+            else:
+                return self._arrived(bytes(body))
+
+    def _next_event(self) -> object:
+        try:
+            return self._parser.next_event()
+        except h11.RemoteProtocolError as error:
+            raise BadRequest(error.error_status_hint, str(error)) from None
+
+    def _measure(self, size: int) -> None:
+        if size > self._host.max_body:
+            reason = f"the body is larger than {self._host.max_body} bytes"
+            raise BadRequest(413, reason)
+
+    async def _data(self) -> None:
+        self._more = asyncio.get_running_loop().create_future()
+        await self._more
+
+    def _arrived(self, body: bytes) -> Request:
+        self.request = request = self._beginning()
+        request.body = body
+        self.keeps_alive = (
+            request.http_version == "1.1"
+            and "close" not in request.headers.get("connection", "").lower()
+        )
+        self._host.arrived(request)
+        return request
+
+    def _beginning(self) -> Request:
+        """
+        What is known of a request that has not arrived whole.
+        """
+        head = self._head
+        if head is None:
+            return Request(self.number, "", "", "", {}, b"")
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in head.headers:
+            name, value = raw_name.decode(), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        path, _, query = head.target.decode("latin-1").partition("?")
+        method, version = head.method.decode(), head.http_version.decode()
+        return Request(
+            self.number, method, path, query, headers, b"", http_version=version
+        )
+
+    def _renew(self) -> None:
+        """
+        Make ready for the next request: h11 would have to write our answers to do it.
+        """
+        ahead, _ = self._parser.trailing_data
+        self._parser = h11.Connection(h11.SERVER)
+        if ahead:
+            self._parser.receive_data(ahead)
+        self.request = None
+        self._head = None
+        self._ahead = 0
+
+    async def _linger(self) -> None:
+        self._deaf = True
+        await self.drain()
+        self._transport.write_eof()
+        try:
+            async with asyncio.timeout(_LINGER):
+                await asyncio.Event().wait()  # the client's leaving cancels this task
+        except TimeoutError:
+            pass
+
+    def _leave(self) -> None:
+        if self.request is not None:
+            self._host.left(self.request)
+        if self.task is not None:
+            self.task.cancel()

@@ -1,0 +1,334 @@
+"""
+The server: a listening socket, and what everybody behind it shares.
+"""
+
+import asyncio
+import secrets
+
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Literal, Self
+
+from . import _limits, _wire
+from ._connection import BadRequest, Connection
+from ._exchange import Exchange
+from ._families import HORAY, Refusal
+from ._report import Report, Request
+from ._routes import Desk, refuse, service_of
+from ._script import Script, Scripted, play
+from ._text import load
+from ._voices import Echo, Ngram, Voice
+from ._writing import Pace
+
+
+class Emulator:
+    """
+    A local Horay and Empower.
+
+    With *mode* "ngram" it answers with text that a small model makes of the prompt;
+    with "echo" it says what the user said last (or the prompt), byte for byte, in words
+    that carry the white space before them. An echo is not cut by the documented default
+    of `max_tokens`, only by a limit that the request itself sets.
+
+    *api_keys* of None takes every key but "bad-key". *time_to_first_token* (seconds)
+    and *tokens_per_second* (of each choice) set the pace of streams, and of whole answers
+    as well; beyond *requests_per_second* comes a 429. *models* are names that Horay's
+    endpoints take beside the documented ones. *keep_requests* bounds the list of
+    requests seen: a server that runs for days needs it.
+
+    *newline* ("\\n", "\\r\\n" or "\\r") ends the lines of event streams; with *ping_every*
+    (seconds) a silent stream carries comments.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        mode: Literal["ngram", "echo"] = "ngram",
+        api_keys: Collection[str] | None = None,
+        models: Collection[str] = (),
+        time_to_first_token: float = 0.0,
+        tokens_per_second: float | None = None,
+        requests_per_second: float | None = None,
+        newline: str = "\n",
+        ping_every: float | None = None,
+        max_body: int = 10 << 20,
+        keep_requests: int | None = None,
+        backlog: int = 4096,
+    ) -> None:
+        if mode not in {"ngram", "echo"}:
+            raise ValueError(f'mode must be "ngram" or "echo", not {mode!r}')
+        self.host = host
+        self.port = port
+        self.mode = mode
+        self.max_body = max_body
+        self.errors: list[Exception] = []
+        """What went wrong in the emulator itself, or in a script's callables."""
+        self._models = models
+        self._api_keys = api_keys
+        self._pace = Pace(
+            time_to_first_token=time_to_first_token,
+            tokens_per_second=tokens_per_second,
+            ping_every=ping_every,
+        )
+        self._rate = requests_per_second
+        self._newline = newline.encode()
+        self._backlog = backlog
+        self._report = Report(keep_requests)
+        self._script = Script()
+        self._nonce = secrets.token_hex(4)
+        self._open: set[Connection] = set()
+        self._desk: Desk
+        self._server: asyncio.Server | None = None
+
+    # Its life.
+
+    async def start(self) -> None:
+        """
+        Load the model and listen.
+        """
+        if self._server is not None:
+            raise RuntimeError("the emulator has been started already")
+        voice = await _voice(self.mode)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self), self.host, self.port, backlog=self._backlog
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._desk = Desk(
+            voice=voice,
+            pace=self._pace,
+            api_keys=self._api_keys,
+            models=self._models,
+            bucket=None if self._rate is None else _limits.Bucket(self._rate),
+            address=self.address,
+        )
+
+    async def aclose(self) -> None:
+        """
+        Stop listening and drop all connections, whatever they are doing. Twice is fine.
+        """
+        if self._server is None:
+            return
+        self._server.close()
+        for request in list(self._report.open):
+            self._report.end(request, "dropped", self._now())
+        tasks = [connection.task for connection in self._open if connection.task]
+        for connection in self._open:
+            connection.drop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # An aborted connection is told of its loss in the loop's next turn.
+        await self._report.until(lambda: not self._open, 5, "end of the connections")
+        await self._server.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+        if error is None and self.errors:
+            raise self.errors[0]
+
+    # Where it is.
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """
+        Where Horay is.
+        """
+        return f"{self.address}/v1"
+
+    @property
+    def empower_base_url(self) -> str:
+        """
+        Where Empower is.
+        """
+        return f"{self.address}/api/v1"
+
+    # What it does next.
+
+    def script(self, *answers: Scripted, method: str = "POST") -> None:
+        """
+        Give each of the next requests of a method its answer; then service goes on.
+
+        None is the normal answer. A function is given the request and returns one of
+        these. Scripted answers ask for no key and count towards no rate.
+        """
+        self._script.add(method, answers)
+
+    # What it saw.
+
+    @property
+    def requests(self) -> list[Request]:
+        """
+        All requests, in the order of their arrival.
+        """
+        return self._report.requests
+
+    @property
+    def connections(self) -> int:
+        """
+        How many connections were accepted so far.
+        """
+        return self._report.connections
+
+    @property
+    def open_connections(self) -> int:
+        return self._report.open_connections
+
+    @property
+    def open_requests(self) -> list[Request]:
+        """
+        The requests that are being answered.
+        """
+        return sorted(self._report.open, key=lambda request: request.number)
+
+    @property
+    def open_streams(self) -> int:
+        """
+        How many of the requests being answered asked for a stream.
+        """
+        return sum(request.streaming for request in self._report.open)
+
+    @property
+    def disconnects(self) -> list[Request]:
+        """
+        The requests whose client left before its answer was finished.
+        """
+        return [item for item in self.requests if item.fate == "disconnected"]
+
+    async def wait_for_request(self, count: int = 1, timeout: float = 5) -> Request:  # noqa: ASYNC109 -- every wait has a bound
+        """
+        Wait until so many requests have arrived in all. Returns the last of them.
+
+        Raises:
+            TimeoutError: They have not; the message says what was seen.
+        """
+        report = self._report
+        what = f"{count} requests"
+        await report.until(lambda: report.arrived >= count, timeout, what)
+        return self.requests[count - 1 - report.arrived]
+
+    async def wait_for_disconnect(self, count: int = 1, timeout: float = 5) -> Request:  # noqa: ASYNC109 -- every wait has a bound
+        """
+        Wait until so many clients in all have left early. Returns the last's request.
+
+        Raises:
+            TimeoutError: They have not; the message says what was seen.
+        """
+        report = self._report
+        what = f"{count} disconnects"
+        await report.until(lambda: report.left >= count, timeout, what)
+        return self.disconnects[count - 1 - report.left]
+
+    async def wait_until_idle(self, timeout: float = 5) -> None:  # noqa: ASYNC109 -- as above
+        """
+        Wait until no request is being answered.
+
+        Raises:
+            TimeoutError: One still is; the message says what was seen.
+        """
+        await self._report.until(lambda: not self._report.open, timeout, "idleness")
+
+    async def wait_until(
+        self,
+        predicate: Callable[[], bool],
+        timeout: float = 5,  # noqa: ASYNC109 -- as above
+    ) -> None:
+        """
+        Wait until something is so: it is asked after every connection, request and end.
+
+        Raises:
+            TimeoutError: It is not; the message says what was seen.
+        """
+        await self._report.until(predicate, timeout, "such thing")
+
+    # What connections call.
+
+    def connected(self, connection: Connection) -> int:
+        self._open.add(connection)
+        return self._report.connect()
+
+    def lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._report.disconnect()
+
+    def arrived(self, request: Request) -> None:
+        try:
+            request.json = _wire.load(request.body) if request.body else None
+        except ValueError:
+            request.json = None
+        self._report.arrive(request, self._now())
+        request.id = f"{self._nonce}-{request.number}"
+
+    def left(self, request: Request) -> None:
+        self._report.end(request, "disconnected", self._now())
+
+    async def serve(self, connection: Connection, request: Request) -> bool:
+        try:
+            keep = await self._serve(connection, request)
+        except Exception as error:  # noqa: BLE001 -- kept for aclose, not swallowed
+            self.errors.append(error)
+            if request.status is None:
+                exchange = self._exchange(connection, request)
+                exchange.keep = False
+                failure = Refusal(500, f"the emulator failed: {error!r}")
+                await refuse(exchange, failure)
+            keep = False
+        self._report.end(request, "finished", self._now())
+        return keep
+
+    async def refuse(
+        self, connection: Connection, request: Request, bad: BadRequest
+    ) -> None:
+        request.id = f"{self._nonce}-{secrets.token_hex(4)}"
+        exchange = self._exchange(connection, request)
+        exchange.keep = False
+        await refuse(exchange, Refusal(bad.status, bad.reason))
+
+    async def _serve(self, connection: Connection, request: Request) -> bool:
+        scripted = await self._script.next(request)
+        if scripted is not None:
+            return await play(scripted, connection, request)
+        exchange = self._exchange(connection, request)
+        await self._desk.answer(exchange)
+        return exchange.keep
+
+    def _exchange(self, connection: Connection, request: Request) -> Exchange:
+        service = service_of(request.path)
+        exchange = Exchange(connection, request, service, self._newline)
+        exchange.headers.append(("x-request-id", request.id))
+        trace = (service or HORAY).trace_header
+        if trace is not None:
+            exchange.headers.append((trace, f"ti_{request.id}"))
+        return exchange
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _voice(mode: str) -> Voice:
+    if mode == "echo":
+        return Echo()
+    # In a thread: training takes a while the first time.
+    return Ngram(await asyncio.to_thread(load))
+
+
+async def serve_forever(emulator: Emulator) -> None:
+    """
+    Run an emulator until cancelled.
+    """
+    async with emulator:
+        await asyncio.Event().wait()
