@@ -49,6 +49,7 @@ from ._errors import (
 )
 from ._events import AttemptFailed, AttemptStarted, CallEnded, Event, Hook
 from ._governor import Governor
+from ._raw import RawResponse
 from ._replies import (
     ChatChoice,
     ChatChunk,
@@ -62,7 +63,6 @@ from ._replies import (
     UserInfo,
 )
 from ._requests import ChatRequest, CompletionRequest, ImageRequest
-from ._resources import RawResponse
 from ._services import COMPATIBLE, EMPOWER, HORAY, Endpoint, OneOf, Range, Service
 from ._stream import TokenStream
 from ._values import (

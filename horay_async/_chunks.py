@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import Generic, Self, TypeVar, final
+from typing import Final, Generic, Self, TypeVar, final
 
+from ._codec import chat_chunk, chat_reply, completion_chunk, completion_reply
 from ._readers import Chunks
-from ._stream import TokenStream
+from ._replies import ChatChunk, ChatReply, CompletionChunk, CompletionReply
+from ._stream import Kind, TokenStream
 from ._values import Meta, Outcome, Response
 
 
@@ -33,6 +35,12 @@ class ChunkStream(Generic[ReplyT, ChunkT]):
 
     def __aiter__(self) -> Chunks[ChunkT]:
         return self.stream.chunks()
+
+    async def __anext__(self) -> ChunkT:
+        """
+        One chunk without a loop: the loop that follows goes on behind it.
+        """
+        return await self.stream.next_chunk()
 
     async def __aenter__(self) -> Self:
         await self.stream.__aenter__()
@@ -87,3 +95,15 @@ class ChunkStream(Generic[ReplyT, ChunkT]):
         Status and headers of the HTTP answer.
         """
         return self.stream.response
+
+
+# The two kinds -----------------------------------------------------------------------
+
+
+ChatStream = TokenStream[ChatReply, ChatChunk]
+CompletionStream = TokenStream[CompletionReply, CompletionChunk]
+ChatChunkStream = ChunkStream[ChatReply, ChatChunk]
+CompletionChunkStream = ChunkStream[CompletionReply, CompletionChunk]
+
+CHAT: Final = Kind(chat=True, chunk=chat_chunk, reply=chat_reply)
+TEXT: Final = Kind(chat=False, chunk=completion_chunk, reply=completion_reply)

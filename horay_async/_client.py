@@ -176,6 +176,8 @@ class AsyncHoray:
         client._join(attrs.evolve(self._line, settings=new))
         return client
 
+    copy = with_options
+
     @property
     def service(self) -> Service:
         """

@@ -34,7 +34,8 @@ from ._replies import (
 from ._requests import ChatRequest, CompletionRequest, ImageRequest
 from ._structure import converter, shown, structure, usage_of
 from ._structure import warm as warm_replies
-from ._values import Message, Meta, Wire
+from ._values import Message, Meta
+from ._wire import JsonObject
 
 
 __all__ = [
@@ -55,7 +56,7 @@ __all__ = [
     "warm",
 ]
 
-W = TypeVar("W", bound=Wire)
+W = TypeVar("W", bound=JsonObject)
 
 # Out -------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ def _unencodable(value: Any, path: str = "") -> str:
         for key in value:
             if _unencodable(key):
                 return f"{path}: a key" if path else "a key"
-    elif isinstance(value, list):
+    elif isinstance(value, (list, tuple)):
         items = ((f"{path}[{index}]", item) for index, item in enumerate(value))
     for where, item in items:
         if found := _unencodable(item, where):

@@ -118,14 +118,13 @@ class Trip(aiohttp.ClientTimeout):
         """
         self._making = time.monotonic()
 
-    def arrive(self, protocol: Any) -> None:
+    def arrive(self, protocol: Protocol) -> None:
         """
         It has its connection.
         """
         self._ready = time.monotonic()
-        if isinstance(protocol, Protocol):
-            protocol.answered = False
-            self.protocol = protocol
+        protocol.answered = False
+        self.protocol = protocol
 
     @property
     def pool(self) -> float:
@@ -203,6 +202,7 @@ class Protocol(ResponseHandler):
         super().set_exception(exc, *cause)
         if isinstance(exc, HttpProcessingError):
             self.answered = True
+            exc.__cause__ = cause[0] if cause else None
             _break(self._payload, exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -214,12 +214,15 @@ class Protocol(ResponseHandler):
         """
         payload = self._payload
         if exc is not None:
-            _break(payload, exc)
+            reason = exc if isinstance(exc, OSError) else aiohttp.ClientPayloadError()
+            _break(payload, reason)
+            # Else aiohttp puts its own guess in the place of the reason.
+            self._payload = None
         if not self.answered:
             self.answered = has_begun(self)
         super().connection_lost(exc)
         # Whatever the parser made of it, nothing more will come.
-        _break(payload, aiohttp.ClientPayloadError("the connection was closed"))
+        _break(payload, aiohttp.ClientPayloadError())
 
 
 def _break(payload: StreamReader | None, exc: BaseException) -> None:
@@ -250,7 +253,7 @@ class CheckedConnector(aiohttp.TCPConnector):
         self,
         req: ClientRequest,
         traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's signature
+        timeout: aiohttp.ClientTimeout,
     ) -> Connection:
         """
         A connection from the pool, or a new one; the trip notes which, and the time.
@@ -259,6 +262,7 @@ class CheckedConnector(aiohttp.TCPConnector):
         timeout.start()
         connection = await super().connect(req, traces, timeout)
         # Not one await from here: a cancellation would lose the connection.
+        assert isinstance(connection.protocol, Protocol)
         timeout.arrive(connection.protocol)
         return connection
 
@@ -274,10 +278,12 @@ class CheckedConnector(aiohttp.TCPConnector):
         self,
         req: ClientRequest,
         traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 -- aiohttp's signature
+        timeout: aiohttp.ClientTimeout,
     ) -> ResponseHandler:
         assert isinstance(timeout, Trip)
         timeout.make()
+        if self._closed:
+            raise aiohttp.ClientConnectionError
         # aiohttp's close() does not stop what is being made: it could take minutes.
         async with asyncio.timeout(None) as scope:
             self._in_the_making.add(scope)
@@ -353,7 +359,7 @@ def _socket(address: AddrInfoType) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, seconds in _KEEPALIVE_PROBES.items():
         # macOS and Windows lack some of them.
-        if (option := getattr(socket, name, None)) is not None:
+        if (option := getattr(socket, name, None)) is not None:  # pragma: no branch
             sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
     return sock
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import difflib
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypedDict
+from typing import Any, ClassVar, Final, Literal, Self, TypedDict
 
 import attrs
 
 from . import _checks as check
 from ._services import EmpowerModel, HorayChatModel, HorayCompletionModel, ImageSize
-from ._values import UNSET, Message, Unset
+from ._values import UNSET, Message, Timeouts, Unset
 
 
 OptInt = int | None | Unset
@@ -106,13 +106,11 @@ class Request:
     Fields that this class does not have; they have the last word over those that it has.
     """
 
-    if not TYPE_CHECKING:
-
-        def __new__(cls, *_, **fields):
-            # The generated __init__ would only say that it did not expect the name.
-            if not fields.keys() <= cls._names:
-                raise TypeError(_unknown(cls, frozenset(fields) - cls._names))
-            return super().__new__(cls)
+    def __new__(cls, *_: Any, **fields: Any) -> Self:
+        # The generated __init__ would only say that it did not expect the name.
+        if not fields.keys() <= cls._names:
+            raise TypeError(_unknown(cls, frozenset(fields) - cls._names))
+        return super().__new__(cls)
 
     @classmethod
     def __attrs_init_subclass__(cls) -> None:
@@ -244,3 +242,33 @@ class ImageFields(RequestFields, total=False):
     model: ImageModel
     image_size: Size
     seed: OptInt
+
+
+# What the verbs take ---------------------------------------------------------------
+
+
+class ChatArguments(ChatFields, total=False):
+    """
+    What a chat verb takes: the request's fields, and the clocks of this call.
+    """
+
+    timeouts: Timeouts | None
+    timeout: float | None
+
+
+class CompletionArguments(CompletionFields, total=False):
+    """
+    What a text verb takes: the request's fields, and the clocks of this call.
+    """
+
+    timeouts: Timeouts | None
+    timeout: float | None
+
+
+class ImageArguments(ImageFields, total=False):
+    """
+    What `images.generate` takes: the request's fields, and the clocks of this call.
+    """
+
+    timeouts: Timeouts | None
+    timeout: float | None

@@ -147,9 +147,7 @@ class _Gate:
         return not self._waiting and self._open()
 
     def _open(self) -> bool:
-        return (
-            self._unproven < self._window and time.monotonic() >= self._closed_until
-        )
+        return self._unproven < self._window and time.monotonic() >= self._closed_until
 
     async def turn(self) -> None:
         place = asyncio.get_running_loop().create_future()

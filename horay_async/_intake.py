@@ -212,7 +212,7 @@ class Intake:
         try:
             chunk = orjson.loads(data)
         except ValueError:
-            if data.startswith(b":"):
+            if data.startswith(b":") or not data.strip():
                 # A gateway has wrapped a keep-alive comment into an event.
                 return
             try:

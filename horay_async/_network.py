@@ -182,11 +182,11 @@ def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
         # After a colon the parser quotes the answer, which may echo the request.
-        text = error.message.partition(":")[0]
+        text = error.message.partition(":")[0] or "unreadable"
     elif isinstance(error, ssl.SSLCertVerificationError):
         text = error.verify_message
-    elif isinstance(error, ssl.SSLError) and error.reason:
-        text = error.reason.replace("_", " ").lower()
+    elif isinstance(error, ssl.SSLError):
+        text = (getattr(error, "reason", None) or text).replace("_", " ").lower()
     elif isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         text = os.strerror(error.errno)
     return text[:1].lower() + text[1:]

@@ -5,43 +5,13 @@ The ways to read one stream: tokens, strings, chunks, one choice. Each is given 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, final, overload
+from typing import Any, Final, Generic, Self, TypeVar, final, overload
 
+from ._flow import Flow
 from ._values import Token
 
 
 ChunkT = TypeVar("ChunkT")
-
-
-class Source(Protocol):
-    """
-    What a reader needs of the stream.
-    """
-
-    def next(self) -> Coroutine[Any, Any, Any]:
-        """
-        The next token or chunk, whichever is handed out.
-        """
-
-    async def advance(self) -> bool:
-        """
-        Wait until something has changed; False once the stream has ended well.
-        """
-
-    def abandon(self) -> None:
-        """
-        The reader is gone without a word.
-        """
-
-    def parts(self, index: int) -> list[str]:
-        """
-        The text of one choice so far.
-        """
-
-    def ending(self, index: int) -> str | None:
-        """
-        The finish reason of one choice.
-        """
 
 
 class Tokens:
@@ -49,10 +19,10 @@ class Tokens:
     The tokens of a stream that somebody else closes.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("_flow",)
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
 
     def __aiter__(self) -> Self:
         return self
@@ -66,7 +36,7 @@ class Tokens:
         Raises:
             StreamError: The stream did not finish; `partial` holds what came.
         """
-        return self._source.next()
+        return self._flow.next()
 
 
 @final
@@ -80,7 +50,7 @@ class OwnedTokens(Tokens):
     __slots__ = ()
 
     def __del__(self) -> None:
-        self._source.abandon()
+        self._flow.abandon()
 
 
 @final
@@ -135,10 +105,10 @@ class ChoiceTokens:
     One choice: a cursor over its text, which stays where it is.
     """
 
-    __slots__ = ("_at", "_index", "_source")
+    __slots__ = ("_at", "_flow", "_index")
 
-    def __init__(self, source: Source, index: int) -> None:
-        self._source = source
+    def __init__(self, flow: Flow, index: int) -> None:
+        self._flow = flow
         self._index = index
         self._at = 0
 
@@ -154,13 +124,13 @@ class ChoiceTokens:
         Raises:
             StreamError: The stream broke off before this choice had ended.
         """
-        source, index = self._source, self._index
+        flow, index = self._flow, self._index
         while True:
-            parts = source.parts(index)
+            parts = flow.parts(index)
             if self._at < len(parts):
                 self._at += 1
                 return Token(parts[self._at - 1], index)
-            if source.ending(index) is not None or not await source.advance():
+            if flow.ending(index) is not None or not await flow.advance():
                 raise StopAsyncIteration
 
 
@@ -170,10 +140,10 @@ class Choices(Sequence[ChoiceTokens]):
     The choices of a stream, as many as were asked for.
     """
 
-    __slots__ = ("_n", "_source")
+    __slots__ = ("_flow", "_n")
 
-    def __init__(self, source: Source, n: int) -> None:
-        self._source = source
+    def __init__(self, flow: Flow, n: int) -> None:
+        self._flow = flow
         self._n = n
 
     def __len__(self) -> int:
@@ -191,8 +161,8 @@ class Choices(Sequence[ChoiceTokens]):
         """
         picked = range(self._n)[index]
         if isinstance(picked, int):
-            return ChoiceTokens(self._source, picked)
-        return [ChoiceTokens(self._source, each) for each in picked]
+            return ChoiceTokens(self._flow, picked)
+        return [ChoiceTokens(self._flow, each) for each in picked]
 
     def __iter__(self) -> Iterator[ChoiceTokens]:
         return iter(self[:])

@@ -275,6 +275,7 @@ _WORDS: Final[tuple[tuple[str, int], ...]] = (
     ("rate_limit", 429),
     ("ratelimit", 429),
     ("too_many_requests", 429),
+    ("resource_exhausted", 429),
     ("insufficient_quota", 429),
     ("overloaded_error", 529),
     ("overloaded", 429),  # TGI's word for its 429

@@ -7,13 +7,14 @@ stated default), and a scalar of another type than the document's stands as it c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import attrs
 
-from ._values import Message, Meta, Usage, Wire
+from ._values import Message, Meta, Usage
+from ._wire import Piece, Wire
 
 
 _NULL = {"null": True}
@@ -70,28 +71,15 @@ class Generated(Answer):
     What it cost; `usage.source` says who counted.
     """
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        The JSON object as it stands on the wire: usage only where the server counted.
-        """
-        body = super().to_dict()
-        if not self._counted:
+    def _body(self, *, keep_null: bool) -> dict[str, Any]:
+        # The usage that the server counted is on the wire; what we made of it is not. A
+        # chunk of text has None.
+        body = super()._body(keep_null=keep_null)
+        if self.usage is None or self.usage.source != "server":
             body.pop("usage", None)
+            if keep_null:
+                body["usage"] = None
         return body
-
-    def model_dump(self) -> dict[str, Any]:
-        """
-        Every field, the absent ones as None.
-        """
-        body = super().model_dump()
-        if not self._counted:
-            body["usage"] = None
-        return body
-
-    @property
-    def _counted(self) -> bool:
-        # A chunk of text has None.
-        return self.usage is not None and self.usage.source == "server"
 
 
 # Chat ------------------------------------------------------------------------------
@@ -117,7 +105,8 @@ class ChatChoice(Wire):
 
     logprobs: Any = None
     """
-    As the server sent it: an object (OpenAI), a list of numbers (Empower), ….
+    As the server sent it: a list of numbers (Empower), …; an object (OpenAI) is a `Record`,
+    whose members read as attributes.
     """
 
     @property
@@ -157,9 +146,16 @@ class ChatReply(Generated):
         """
         return self.message.reasoning
 
+    @property
+    def service_tier(self) -> str | None:
+        """
+        Which class of service answered, where the server says so (OpenAI).
+        """
+        return self.extra.get("service_tier")
 
-@attrs.frozen(kw_only=True)
-class FunctionDelta(Wire):
+
+@attrs.define(kw_only=True)
+class FunctionDelta(Piece):
     """
     A piece of a function call: the name first, then pieces of the arguments.
     """
@@ -169,8 +165,8 @@ class FunctionDelta(Wire):
     arguments: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ToolCallDelta(Wire):
+@attrs.define(kw_only=True)
+class ToolCallDelta(Piece):
     """
     A piece of a tool call.
     """
@@ -187,8 +183,8 @@ class ToolCallDelta(Wire):
     function: FunctionDelta | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Delta(Wire):
+@attrs.define(kw_only=True)
+class Delta(Piece):
     """
     What a chunk adds to one choice.
     """
@@ -208,9 +204,16 @@ class Delta(Wire):
         """
         return self.extra.get("reasoning_content") or self.extra.get("reasoning")
 
+    @property
+    def function_call(self) -> Any:
+        """
+        A piece of a call in OpenAI's first manner, where the server still sends it.
+        """
+        return self.extra.get("function_call")
 
-@attrs.frozen(kw_only=True)
-class ChunkChoice(Wire):
+
+@attrs.define(kw_only=True)
+class ChunkChoice(Piece):
     """
     What a chunk says of one choice.
     """
@@ -227,8 +230,8 @@ class ChunkChoice(Wire):
     logprobs: Any = None
 
 
-@attrs.frozen(kw_only=True)
-class ChatChunk(Wire):
+@attrs.define(kw_only=True)
+class ChatChunk(Piece):
     """
     One event of a chat's stream.
     """
@@ -249,6 +252,13 @@ class ChatChunk(Wire):
     usage: Usage | None = attrs.field(default=None, metadata={"null": False})
 
     system_fingerprint: str | None = None
+
+    @property
+    def service_tier(self) -> str | None:
+        """
+        Which class of service answered, where the server says so (OpenAI).
+        """
+        return self.extra.get("service_tier")
 
 
 # Text ------------------------------------------------------------------------------
@@ -271,7 +281,8 @@ class CompletionChoice(Wire):
 
     logprobs: Any = None
     """
-    As the server sent it: `tokens` and `token_logprobs` (Horay), a list of numbers, ….
+    As the server sent it: a list of numbers, …; an object is a `Record`, which reads as
+    `logprobs.tokens` and `.token_logprobs` (Horay).
     """
 
 
@@ -341,6 +352,11 @@ class ModelList(Answer):
     def __iter__(self) -> Iterator[Model]:
         return iter(self.data)
 
+    async def __aiter__(self) -> AsyncIterator[Model]:
+        # As openai's pages do. All models came at once: nothing is waited for.
+        for model in self.data:
+            yield model
+
     def __len__(self) -> int:
         return len(self.data)
 
@@ -375,12 +391,10 @@ class ImageReply(Answer):
     Send it again to get the same pictures.
     """
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        The JSON object as it stands on the wire, where OpenAI-like servers say `data`.
-        """
-        body = super().to_dict()
-        if "data" in body:
+    def _body(self, *, keep_null: bool) -> dict[str, Any]:
+        # OpenAI-like servers say `data`.
+        body = super()._body(keep_null=keep_null)
+        if not keep_null and "data" in body:
             del body["images"]
         return body
 
@@ -441,10 +455,11 @@ class UserInfo(Answer):
     What stood around the data: `code`, `message`, `status`.
     """
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        The JSON object as it stands on the wire: camel case, money as text, the envelope.
-        """
+    def _body(self, *, keep_null: bool) -> dict[str, Any]:
+        # Money is text in both. By our names, or as on the wire: camel case, the envelope.
+        if keep_null:
+            body = super()._body(keep_null=True)
+            return {name: _as_text(value) for name, value in body.items()}
         data = {
             field.metadata.get("alias", field.name): _as_text(value)
             for field in attrs.fields(type(self))
@@ -453,12 +468,6 @@ class UserInfo(Answer):
         }
         data.update(self.extra)
         return {**self.envelope, "data": data} if self.envelope else data
-
-    def model_dump(self) -> dict[str, Any]:
-        """
-        Every field by our name for it, the absent ones as None; money as text.
-        """
-        return {name: _as_text(value) for name, value in super().model_dump().items()}
 
 
 def _as_text(value: Any) -> Any:

@@ -81,7 +81,7 @@ class Sampling(Request):
     """
     The most tokens to generate, for each choice.
 
-    Horay chat: 512 if not sent, 1 to 4096. Empower: 256 if not sent.
+    Horay: 512 if not sent, 1 to 4096. Empower: 256 if not sent.
     """
 
     stop: Stop = attrs.field(default=UNSET, metadata=checked(check.stop))
@@ -280,6 +280,13 @@ class CompletionRequest(Sampling):
     model: CompletionModel = attrs.field(default=UNSET, metadata=MODEL)
     """
     Horay: `meta-llama/Meta-Llama-3.1-8B-Instruct` where not given.
+    """
+
+    max_tokens: OptInt = attrs.field(default=UNSET, metadata=SIZE)
+    """
+    The most tokens to generate, for each choice; Horay names no default.
+
+    0 with `echo` scores the prompt and generates nothing (OpenAI, vLLM).
     """
 
     logprobs: bool | OptInt = attrs.field(

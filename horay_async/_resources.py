@@ -6,122 +6,44 @@ Every verb takes a request object, keywords, or both: then the keywords evolve t
 
 from __future__ import annotations
 
-from typing import Final, Generic, Literal, TypeVar, Unpack, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from typing import Any, Literal, TypeVar, Unpack, overload
 
-import attrs
-
-from ._chunks import ChunkStream
+from ._chunks import (
+    CHAT,
+    TEXT,
+    ChatChunkStream,
+    ChatStream,
+    ChunkStream,
+    CompletionChunkStream,
+    CompletionStream,
+)
 from ._codec import (
-    chat_chunk,
     chat_reply,
-    completion_chunk,
     completion_reply,
     image_reply,
     model_list,
     user_info,
 )
 from ._errors import InvalidRequestError
+from ._fields import ChatArguments, CompletionArguments, ImageArguments
 from ._line import Line
+from ._raw import RawChatCompletions, RawCompletions
 from ._replies import (
-    ChatChunk,
     ChatReply,
-    CompletionChunk,
     CompletionReply,
     ImageReply,
+    Model,
     ModelList,
     UserInfo,
 )
-from ._requests import (
-    ChatFields,
-    ChatRequest,
-    CompletionFields,
-    CompletionRequest,
-    ImageFields,
-    ImageRequest,
-    Sampling,
-)
+from ._requests import ChatRequest, CompletionRequest, ImageRequest, Sampling
 from ._services import Endpoint
 from ._settings import check_timeouts
-from ._stream import Kind, TokenStream
-from ._values import Response, Timeouts
+from ._values import Timeouts
 
 
-T = TypeVar("T")
 S = TypeVar("S", bound=Sampling)
-
-ChatStream = TokenStream[ChatReply, ChatChunk]
-CompletionStream = TokenStream[CompletionReply, CompletionChunk]
-ChatChunkStream = ChunkStream[ChatReply, ChatChunk]
-CompletionChunkStream = ChunkStream[CompletionReply, CompletionChunk]
-
-_CHAT: Final = Kind(chat=True, chunk=chat_chunk, reply=chat_reply)
-_TEXT: Final = Kind(chat=False, chunk=completion_chunk, reply=completion_reply)
-
-
-class ChatArguments(ChatFields, total=False):
-    """
-    What a chat verb takes: the request's fields, and the clocks of this call.
-    """
-
-    timeouts: Timeouts | None
-    timeout: float | None
-
-
-class CompletionArguments(CompletionFields, total=False):
-    """
-    What a text verb takes: the request's fields, and the clocks of this call.
-    """
-
-    timeouts: Timeouts | None
-    timeout: float | None
-
-
-class ImageArguments(ImageFields, total=False):
-    """
-    What `images.generate` takes: the request's fields, and the clocks of this call.
-    """
-
-    timeouts: Timeouts | None
-    timeout: float | None
-
-
-@attrs.frozen(kw_only=True)
-class RawResponse(Response, Generic[T]):
-    """
-    An HTTP answer with what it was read as: what `with_raw_response` gives.
-    """
-
-    parsed: T = attrs.field(repr=False)
-
-    def parse(self) -> T:
-        """
-        The reply, or the stream.
-        """
-        return self.parsed
-
-    @property
-    def request_id(self) -> str | None:
-        """
-        The server's name for the call.
-        """
-        meta = getattr(self.parsed, "meta", None)
-        return None if meta is None else meta.request_id
-
-    @property
-    def http_response(self) -> Response:
-        """
-        The answer without its reading, under openai's name.
-        """
-        return self
-
-
-def _raw(parsed: T, response: Response) -> RawResponse[T]:
-    return RawResponse(
-        status_code=response.status_code,
-        headers=response.headers,
-        content=response.content,
-        parsed=parsed,
-    )
 
 
 def _with_usage(request: S, include_usage: bool | None) -> S:
@@ -240,61 +162,14 @@ class ChatCompletions:
         """
         bound, timeouts = self._line.bind(ChatRequest, request, arguments)
         bound = _with_usage(bound, include_usage)
-        return self._line.stream(bound, timeouts, _CHAT, strict_end=strict_end)
+        return self._line.stream(bound, timeouts, CHAT, strict_end=strict_end)
 
     @property
     def with_raw_response(self) -> RawChatCompletions:
         """
         The same verbs, which give the HTTP response; its `parse()` gives the reply.
         """
-        return RawChatCompletions(self, self._line)
-
-
-class RawChatCompletions:
-    """
-    `client.chat.completions.with_raw_response`.
-    """
-
-    def __init__(self, verbs: ChatCompletions, line: Line) -> None:
-        self._verbs = verbs
-        self._line = line
-
-    @overload
-    async def create(
-        self,
-        request: ChatRequest | None = None,
-        /,
-        *,
-        stream: Literal[False] | None = False,
-        **arguments: Unpack[ChatArguments],
-    ) -> RawResponse[ChatReply]: ...
-
-    @overload
-    async def create(
-        self,
-        request: ChatRequest | None = None,
-        /,
-        *,
-        stream: Literal[True],
-        **arguments: Unpack[ChatArguments],
-    ) -> RawResponse[ChatChunkStream]: ...
-
-    async def create(
-        self,
-        request: ChatRequest | None = None,
-        /,
-        *,
-        stream: bool | None = False,
-        **arguments: Unpack[ChatArguments],
-    ) -> RawResponse[ChatReply] | RawResponse[ChatChunkStream]:
-        """
-        `ChatCompletions.create`, with status, headers and body.
-        """
-        if stream:
-            chunks = await self._verbs.create(request, stream=True, **arguments)
-            return _raw(chunks, chunks.response)
-        bound, timeouts = self._line.bind(ChatRequest, request, arguments)
-        return _raw(*await self._line.send(bound, timeouts, chat_reply, chat=True))
+        return RawChatCompletions(self._line)
 
 
 class Chat:
@@ -383,61 +258,14 @@ class Completions:
         """
         bound, timeouts = self._line.bind(CompletionRequest, request, arguments)
         bound = _with_usage(bound, include_usage)
-        return self._line.stream(bound, timeouts, _TEXT, strict_end=strict_end)
+        return self._line.stream(bound, timeouts, TEXT, strict_end=strict_end)
 
     @property
     def with_raw_response(self) -> RawCompletions:
         """
         The same verbs, which give the HTTP response; its `parse()` gives the reply.
         """
-        return RawCompletions(self, self._line)
-
-
-class RawCompletions:
-    """
-    `client.completions.with_raw_response`.
-    """
-
-    def __init__(self, verbs: Completions, line: Line) -> None:
-        self._verbs = verbs
-        self._line = line
-
-    @overload
-    async def create(
-        self,
-        request: CompletionRequest | None = None,
-        /,
-        *,
-        stream: Literal[False] | None = False,
-        **arguments: Unpack[CompletionArguments],
-    ) -> RawResponse[CompletionReply]: ...
-
-    @overload
-    async def create(
-        self,
-        request: CompletionRequest | None = None,
-        /,
-        *,
-        stream: Literal[True],
-        **arguments: Unpack[CompletionArguments],
-    ) -> RawResponse[CompletionChunkStream]: ...
-
-    async def create(
-        self,
-        request: CompletionRequest | None = None,
-        /,
-        *,
-        stream: bool | None = False,
-        **arguments: Unpack[CompletionArguments],
-    ) -> RawResponse[CompletionReply] | RawResponse[CompletionChunkStream]:
-        """
-        `Completions.create`, with status, headers and body.
-        """
-        if stream:
-            chunks = await self._verbs.create(request, stream=True, **arguments)
-            return _raw(chunks, chunks.response)
-        bound, timeouts = self._line.bind(CompletionRequest, request, arguments)
-        return _raw(*await self._line.send(bound, timeouts, completion_reply))
+        return RawCompletions(self._line)
 
 
 class Images:
@@ -463,6 +291,22 @@ class Images:
         return (await self._line.send(bound, timeouts, image_reply))[0]
 
 
+class Listing:
+    """
+    A call for the models that is sent when it is awaited or looped over, as openai's pages.
+    """
+
+    def __init__(self, fetch: Callable[[], Coroutine[Any, Any, ModelList]]) -> None:
+        self._fetch = fetch
+
+    def __await__(self) -> Generator[Any, None, ModelList]:
+        return self._fetch().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Model]:
+        for model in await self:
+            yield model
+
+
 class Models:
     """
     `client.models`.
@@ -471,16 +315,20 @@ class Models:
     def __init__(self, line: Line) -> None:
         self._line = line
 
-    async def list(
+    def list(
         self, *, timeouts: Timeouts | None = None, timeout: float | None = None
-    ) -> ModelList:
+    ) -> Listing:
         """
-        The models that the server says it has.
+        The models that the server says it has: `await` it, or loop over it.
         """
         settings = self._line.settings
         clocks = check_timeouts(timeouts, timeout, settings.timeouts)
         endpoint = _wanted(settings.service.models, "list of models", self._line)
-        return (await self._line.get(endpoint, clocks, model_list))[0]
+
+        async def fetch() -> ModelList:
+            return (await self._line.get(endpoint, clocks, model_list))[0]
+
+        return Listing(fetch)
 
 
 class User:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import ssl as tls
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,12 +37,18 @@ DRAIN_BYTES: Final = 1 << 16
 What a server may still send after a normal end, for its connection to be worth keeping.
 """
 
+LARGE_BODY: Final = 1 << 20
+"""
+Bytes above which a request's body goes out in blocks: written at once it would hold up the
+loop, and aiohttp would say so in a ResourceWarning.
+"""
+
 CLOSE_SECONDS: Final = 2.0
 """
 How long `Session.close` waits for transports that it has already aborted.
 """
 
-# RuntimeError is what aiohttp raises when its session or a body's connection is closed.
+# RuntimeError is what aiohttp raises for a body whose connection is gone.
 _BROKEN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
 
 
@@ -77,6 +85,10 @@ class Session:
         self.closed = False
         self._base = base_url
         self._url = URL(base_url, encoded=True)
+        self.where = f"{self._url.host}:{self._url.port}"
+        """
+        The server, for messages.
+        """
         self._own_headers = headers
         self._query = dict(query)
         self._proxy = Proxy.parse(proxy, "proxy=") if proxy else None
@@ -91,13 +103,6 @@ class Session:
         # Chosen when the pool is opened; the headers by (stream, sends a body).
         self._headers: dict[tuple[bool, bool], CIMultiDict[str]] = {}
         self._options: dict[str, Any] = {}
-
-    @property
-    def where(self) -> str:
-        """
-        The server, for messages.
-        """
-        return f"{self._url.host}:{self._url.port}"
 
     async def exchange(
         self,
@@ -133,6 +138,8 @@ class Session:
         http = self._http
         if http is None or self._loop is not asyncio.get_running_loop():
             http = await self._open()
+        if http is self._borrowed and http.closed:
+            raise ClientClosedError("the aiohttp session given as session= is closed")
         url = URL(self._base + path, encoded=True)
         if self._query or query:
             url = url.update_query({**self._query, **query})
@@ -140,11 +147,14 @@ class Session:
         if headers:
             sent = sent.copy()
             sent.update(headers)
+        data: bytes | io.BytesIO | None = body
+        if body is not None and len(body) > LARGE_BODY:
+            data = io.BytesIO(body)
         trip = Trip(connect)
-        failure: BaseException
+        failure: HorayError
         try:
             response = await http.request(
-                method, url, data=body, headers=sent, timeout=trip, **self._options
+                method, url, data=data, headers=sent, timeout=trip, **self._options
             )
             return Body(self, response, trip)
         except asyncio.CancelledError:
@@ -153,7 +163,7 @@ class Session:
             if not self.closed or task is None or task.cancelling():
                 raise
             failure = _closed()
-        except _BROKEN as error:
+        except (aiohttp.ClientError, OSError) as error:
             failure = self._failure(error, trip)
         # Out here nothing is being handled, so the error gets no __context__: aiohttp's
         # exceptions and their frames hold the request, headers and all.
@@ -225,13 +235,14 @@ class Session:
         if self._asks_environment:
             proxy = Proxy.from_environment(self._url)
         secure = self._url.scheme == "https"
-        if secure or proxy is not None:
+        trusted: tls.SSLContext | bool = True
+        if secure or (proxy is not None and proxy.url.scheme == "https"):
             # Kept, should the session start anew on another loop.
-            self._ssl = await trust(self._ssl)
+            self._ssl = trusted = await trust(self._ssl)
         self._options = {
             "allow_redirects": False,
             "raise_for_status": False,
-            "ssl": True if self._ssl is None else self._ssl,
+            "ssl": trusted,
         }
         extra = {}
         if proxy is not None:
@@ -300,13 +311,9 @@ class Session:
 
     # Failing -------------------------------------------------------------------------
 
-    def _failure(self, error: BaseException, trip: Trip) -> BaseException:
+    def _failure(self, error: BaseException, trip: Trip) -> HorayError:
         if self.closed:
             return _closed()
-        if self._borrowed is not None and self._borrowed.closed:
-            return ClientClosedError("the aiohttp session given as session= is closed")
-        if isinstance(error, RuntimeError):
-            return error
         failure: APIConnectionError
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             failure = trip.too_late(self.where, self._limit)
@@ -442,9 +449,9 @@ class Body:
         A body that had not come whole cannot be read after that. Only from the loop's own
         thread; the loop may be closed.
         """
-        self._finish()
         if self._error is None and not self.at_end:
             self.interrupt(APIConnectionError("the connection was closed on our side"))
+        self._finish()
 
     async def drain(self, seconds: float = 0.1) -> bool:
         """

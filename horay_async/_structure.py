@@ -37,10 +37,11 @@ from ._replies import (
     UserInfo,
     no_usage,
 )
-from ._values import Function, Message, ToolCall, Usage, Wire
+from ._values import Function, Message, ToolCall, Usage
+from ._wire import JsonObject, Record
 
 
-W = TypeVar("W", bound=Wire)
+W = TypeVar("W", bound=JsonObject)
 Reader = Callable[[Any, Any], Any]
 
 converter: Final = cattrs.Converter(detailed_validation=False)
@@ -84,9 +85,9 @@ def shown(value: Any) -> str:
 
 
 @converter.register_structure_hook_factory(
-    lambda kind: isinstance(kind, type) and issubclass(kind, Wire)
+    lambda kind: isinstance(kind, type) and issubclass(kind, JsonObject)
 )
-def _wire_reader(kind: type[Wire], converter: cattrs.Converter) -> Reader:
+def _wire_reader(kind: type[Any], converter: cattrs.Converter) -> Reader:
     fields = [one for one in attrs.fields(kind) if one.metadata.get("wire", True)]
     names = frozenset(one.metadata.get("alias", one.name) for one in fields)
     # These come out as null anyway, or never do.
@@ -106,7 +107,7 @@ def _wire_reader(kind: type[Wire], converter: cattrs.Converter) -> Reader:
         **hooks,  # type: ignore[arg-type]
     )
 
-    def read(obj: Any, aside: Any) -> Wire:
+    def read(obj: Any, aside: Any) -> Any:
         if type(obj) is not dict:
             raise _Misfit("an object", obj)
         given: dict[str, Any] = {}
@@ -143,14 +144,14 @@ def _as_it_came(value: Any, _: Any) -> Any:
     return value
 
 
-def _one(kind: type[Wire]) -> Reader:
+def _one(kind: type[JsonObject]) -> Reader:
     def read(value: Any, _: Any) -> Any:
         return converter.get_structure_hook(kind)(value, kind)
 
     return read
 
 
-def _many(kind: type[Wire], *, numbered: bool = False) -> Reader:
+def _many(kind: type[JsonObject], *, numbered: bool = False) -> Reader:
     """
     A list of objects, each with its place for an index where the server sends none.
     """
@@ -228,20 +229,26 @@ def _money(value: Any, _: Any) -> Decimal:
 
 
 def _reply_usage(value: Any, _: Any) -> Usage:
-    return usage_of(value) or no_usage()
+    # A reply that was put together from a stream has its usage already.
+    return value if isinstance(value, Usage) else usage_of(value) or no_usage()
 
 
 def _chunk_usage(value: Any, _: Any) -> Usage | None:
     return usage_of(value)
 
 
+def _logprobs(value: Any, _: Any) -> Any:
+    return Record(value) if isinstance(value, dict) else value
+
+
 _TEXTS: Final[Mapping[str, Reader]] = {
     "arguments": _arguments,
     "content": _content,
     "finish_reason": _filled,
+    "logprobs": _logprobs,
     "text": _text,
 }
-_PARTS: Final[Mapping[type[Wire], Mapping[str, Reader]]] = {
+_PARTS: Final[Mapping[type[JsonObject], Mapping[str, Reader]]] = {
     ChatReply: {"choices": _many(ChatChoice, numbered=True), "usage": _reply_usage},
     ChatChoice: {"message": _one(Message)},
     Message: {"role": _role, "tool_calls": _many(ToolCall)},

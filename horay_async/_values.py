@@ -9,11 +9,13 @@ import json
 import math
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, final
+from typing import Any, Final, Literal, Self, final
 
 import attrs
 
 from multidict import CIMultiDict
+
+from ._wire import Record, Wire
 
 
 class Unset(enum.Enum):
@@ -23,7 +25,7 @@ class Unset(enum.Enum):
 
     UNSET = "UNSET"
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __repr__(self) -> str:
@@ -51,73 +53,6 @@ class Secret(str):
 
 
 # What travels ----------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Wire:
-    """
-    Something that stands in a request or a reply as a JSON object.
-
-    Fields that the server sends and we do not know are kept in `extra`; they also read as
-    attributes (`delta.reasoning_content`).
-    """
-
-    extra: Mapping[str, Any] = attrs.field(factory=dict, metadata={"wire": False})
-    """
-    What else the object held, by its name on the wire.
-    """
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            # Also asked by copy and pickle on an instance that has no fields yet.
-            if not name.startswith("_") and name != "extra" and name in self.extra:
-                return self.extra[name]
-            msg = f"{type(self).__name__!r} has no field {name!r}"
-            raise AttributeError(msg, name=name, obj=self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        The JSON object as it stands on the wire: unknown fields included, absent ones not.
-        """
-        return _dump(self, keep_null=False)
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """
-        `to_dict()` as JSON text.
-        """
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
-
-    def model_dump(self) -> dict[str, Any]:
-        """
-        Every field, the absent ones as None: for code that was written for pydantic.
-        """
-        return _dump(self, keep_null=True)
-
-    def model_dump_json(self, *, indent: int | None = None) -> str:
-        """
-        `model_dump()` as JSON text.
-        """
-        return json.dumps(self.model_dump(), indent=indent, ensure_ascii=False)
-
-
-def _dump(value: Wire, *, keep_null: bool) -> dict[str, Any]:
-    known: dict[str, Any] = {}
-    for field in attrs.fields(type(value)):
-        if not field.metadata.get("wire", True):
-            continue
-        item = getattr(value, field.name)
-        if item is not None or keep_null or field.metadata.get("null", False):
-            known[field.name] = _plain(item, keep_null=keep_null)
-    return {**known, **value.extra}
-
-
-def _plain(item: Any, *, keep_null: bool) -> Any:
-    if isinstance(item, Wire):
-        return _dump(item, keep_null=keep_null)
-    if isinstance(item, (list, tuple)):
-        return [_plain(one, keep_null=keep_null) for one in item]
-    return item
 
 
 @attrs.frozen(kw_only=True)
@@ -188,6 +123,27 @@ class Message(Wire):
         The model's thinking, where the server sends it (`reasoning_content` or `reasoning`).
         """
         return self.extra.get("reasoning_content") or self.extra.get("reasoning")
+
+    @property
+    def function_call(self) -> Any:
+        """
+        The function call of OpenAI's first days, where the server still sends it.
+        """
+        return self.extra.get("function_call")
+
+    @property
+    def annotations(self) -> Any:
+        """
+        Where the answer has its facts from, where the server says so (OpenAI).
+        """
+        return self.extra.get("annotations")
+
+    @property
+    def audio(self) -> Any:
+        """
+        The answer as sound, where it was asked for (OpenAI).
+        """
+        return self.extra.get("audio")
 
 
 Content = str | Sequence[Mapping[str, Any]]
@@ -263,6 +219,24 @@ class Usage(Wire):
     """
     Who counted: the server; we, from bytes and events, as the server did not; or nobody.
     """
+
+    @property
+    def prompt_tokens_details(self) -> Record | None:
+        """
+        How many of the prompt's tokens came out of a cache, where the server says so.
+        """
+        return self._details("prompt_tokens_details")
+
+    @property
+    def completion_tokens_details(self) -> Record | None:
+        """
+        How many of the answer's tokens were thinking, where the server says so.
+        """
+        return self._details("completion_tokens_details")
+
+    def _details(self, name: str) -> Record | None:
+        counts = self.extra.get(name)
+        return Record(counts) if isinstance(counts, Mapping) else None
 
 
 # How it ended ----------------------------------------------------------------------

@@ -1,0 +1,10 @@
+"""
+`python -m horay_async` is the command `horay`.
+"""
+
+import sys
+
+from .cli import main
+
+
+sys.exit(main())

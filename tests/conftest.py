@@ -1,0 +1,98 @@
+"""
+What every test stands on: the event loops, the watch for blocking calls, the emulator.
+"""
+
+import asyncio
+import importlib.util
+import sys
+
+import pytest
+
+from blockbuster import blockbuster_ctx
+
+
+# A real llama.cpp server, as the fixture `llama`.
+pytest_plugins = ["llama_server"]
+
+
+def eager_loop():
+    """
+    A loop whose tasks start at once.
+    """
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+LOOPS = {"plain": {"debug": True}}
+if sys.version_info >= (3, 12):
+    LOOPS["eager"] = {"debug": True, "loop_factory": eager_loop}
+
+UVLOOP = {"uvloop": {"debug": True, "use_uvloop": True}}
+if importlib.util.find_spec("uvloop") is None:  # no uvloop on Windows
+    UVLOOP = {}
+
+
+def pytest_generate_tests(metafunc):
+    """
+    Give every async test its loops.
+
+    uvloop differs from asyncio in its sockets, so only tests that open some pay for a
+    third run: those that use the emulator, and those marked `uvloop`. A real model is slow,
+    and asked once.
+    """
+    if "anyio_backend" not in metafunc.fixturenames:
+        return
+    loops = LOOPS
+    marked = metafunc.definition.get_closest_marker("uvloop")
+    if "llama" in metafunc.fixturenames:
+        loops = {"plain": LOOPS["plain"]}
+    elif "emulator" in metafunc.fixturenames or marked:
+        loops = LOOPS | UVLOOP
+    metafunc.parametrize(
+        "anyio_backend",
+        [("asyncio", options) for options in loops.values()],
+        ids=loops,
+        indirect=True,
+    )
+
+
+@pytest.fixture
+def anyio_backend(request):
+    """
+    The loop of this run; in the place of anyio's own fixture, which would add trio.
+    """
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _blockbuster():
+    """
+    A call of ours that blocks the loop fails its test.
+    """
+    with blockbuster_ctx("horay_async") as bb:
+        yield bb
+
+
+@pytest.fixture
+async def emulator(anyio_backend):
+    """
+    A started local Horay and Empower that answers with its input, byte for byte.
+    """
+    from horay_async.emulator import Emulator
+
+    async with Emulator(mode="echo") as server:
+        yield server
+
+
+@pytest.fixture
+async def client(emulator):
+    """
+    A client of the emulator, as of Horay.
+    """
+    from horay_async import HORAY, AsyncHoray
+
+    async with AsyncHoray(
+        service=HORAY, base_url=emulator.base_url, api_key="key-of-the-tests"
+    ) as client:
+        yield client

@@ -1,0 +1,330 @@
+"""
+Leaving a stream early: each way closes the upstream connection at once.
+
+Each test waits for the emulator to see its client gone; how many milliseconds that takes is
+a benchmark's to tell (`python -m benchmarks.leaving`).
+"""
+
+import asyncio
+import gc
+import threading
+
+import anyio
+import pytest
+
+from horay_async import (
+    ClientClosedError,
+    Outcome,
+    StreamAbortedError,
+    Timeouts,
+    user,
+)
+from horay_async.emulator import Answer
+
+
+HELLO = [user("hello")]
+
+
+@pytest.fixture
+def endless(emulator):
+    """
+    A stream that says one word and then falls silent for ever.
+    """
+    emulator.script(Answer.chat("word", end="hang", finish=None, done=False))
+    return emulator
+
+
+async def gone(emulator):
+    """
+    The emulator has seen its client leave.
+    """
+    request = await emulator.wait_for_disconnect()
+    assert request.fate == "disconnected"
+    assert emulator.open_streams == 0
+
+
+async def test_break_inside_async_with(client, endless):
+    """
+    The end of the block closes, whatever the loop did.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        async for _ in stream:
+            break
+        assert stream.outcome is None
+    await gone(endless)
+    assert stream.outcome is Outcome.CLOSED
+    assert stream.reply.text == stream.partial.text == "word"
+
+
+async def test_bare_break(client, endless):
+    """
+    Without `async with` leaving the loop closes, though the stream is still referred to.
+    """
+    stream = client.chat.completions.stream(messages=HELLO)
+    async for _ in stream:
+        break
+    assert stream.outcome is Outcome.CLOSED
+    await gone(endless)
+
+
+@pytest.mark.parametrize("form", ["text_stream", "chunks", "create"])
+async def test_bare_break_of_each_form(client, endless, form):
+    """
+    Strings and chunks own the stream as tokens do.
+    """
+    if form == "create":
+        stream = await client.chat.completions.create(messages=HELLO, stream=True)
+        reader = stream
+    else:
+        stream = client.chat.completions.stream(messages=HELLO)
+        reader = stream.text_stream if form == "text_stream" else stream.chunks()
+    async for _ in reader:
+        break
+    reader = None
+    await gone(endless)
+    assert stream.outcome is Outcome.CLOSED
+
+
+async def test_an_exception_in_the_body(client, endless):
+    """
+    The user's own error passes, and the connection is closed.
+    """
+    with pytest.raises(KeyError):
+        async with client.chat.completions.stream(messages=HELLO) as stream:
+            async for _ in stream:
+                raise KeyError
+    await gone(endless)
+    assert stream.outcome is Outcome.CLOSED
+    assert stream.reason == "left by KeyError"
+
+
+async def test_cancellation(client, endless):
+    """
+    A native cancel closes at once, with nothing left to await.
+    """
+    started = asyncio.Event()
+    streams = []
+
+    async def read():
+        async with client.chat.completions.stream(messages=HELLO) as stream:
+            streams.append(stream)
+            async for _ in stream:
+                started.set()
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert streams[0].outcome is Outcome.CANCELLED
+    await gone(endless)
+
+
+async def test_cancelled_twice(client, endless):
+    """
+    A second cancel finds nothing that it could interrupt.
+    """
+    started = asyncio.Event()
+
+    async def read():
+        async with client.chat.completions.stream(messages=HELLO) as stream:
+            async for _ in stream:
+                started.set()
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await gone(endless)
+
+
+async def test_cancelled_while_opening(client, emulator):
+    """
+    A stream that is given up before its headers is taken back.
+    """
+    never = asyncio.Event()
+    emulator.script(Answer.chat("late", before=[never]))
+    stream = client.chat.completions.stream(messages=HELLO)
+    with anyio.move_on_after(0.05):
+        async with stream:
+            pytest.fail("it was opened")
+    assert stream.outcome is Outcome.CANCELLED
+    await gone(emulator)
+
+
+async def test_anyio_cancel_scope(client, endless):
+    """
+    anyio's cancellation is like asyncio's.
+    """
+    with anyio.move_on_after(0.1) as scope:
+        async with client.chat.completions.stream(messages=HELLO) as stream:
+            async for _ in stream:
+                pass
+    assert scope.cancelled_caught
+    assert stream.outcome is Outcome.CANCELLED
+    await gone(endless)
+
+
+async def test_abort_from_another_task(client, endless):
+    """
+    The reader gets the reason as an error, and what had come.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        reader = asyncio.create_task(anext_twice(stream))
+        await endless.wait_for_request()
+        while stream.partial.tokens == 0:
+            await asyncio.sleep(0)
+        stream.abort("the user pressed stop")
+        assert stream.outcome is Outcome.ABORTED
+        with pytest.raises(StreamAbortedError, match="pressed stop") as caught:
+            await reader
+    assert caught.value.partial.text == "word"
+    assert stream.reason == "the user pressed stop"
+    await gone(endless)
+
+
+async def anext_twice(stream):
+    """
+    One token comes; the second never does.
+    """
+    reader = stream.__aiter__()
+    await anext(reader)
+    await anext(reader)
+
+
+async def test_abort_while_opening(client, emulator):
+    """
+    An abort also ends the wait for the headers.
+    """
+    never = asyncio.Event()
+    emulator.script(Answer.chat("late", before=[never]))
+    stream = client.chat.completions.stream(messages=HELLO)
+    opening = asyncio.create_task(stream.open())
+    await emulator.wait_for_request()
+    stream.abort("not wanted")
+    with pytest.raises(StreamAbortedError, match="not wanted"):
+        await opening
+    assert stream.outcome is Outcome.ABORTED
+    await gone(emulator)
+
+
+async def test_abort_between_attempts(client, emulator):
+    """
+    An abort also ends the wait for the next attempt.
+    """
+    emulator.script(Answer.json({"message": "busy"}, 503, headers={"retry-after": "60"}))
+    stream = client.chat.completions.stream(messages=HELLO)
+    opening = asyncio.create_task(stream.open())
+    await emulator.wait_for_request()
+    await emulator.wait_until_idle()
+    stream.abort("not wanted")
+    with pytest.raises(StreamAbortedError):
+        await asyncio.wait_for(opening, 5)
+    assert len(emulator.requests) == 1
+
+
+async def test_close_during_a_wait(client, endless):
+    """
+    Closed by somebody else, the reader is told; it must not take it for the end.
+    """
+    stream = client.chat.completions.stream(messages=HELLO)
+    tokens = stream.__aiter__()
+    await anext(tokens)
+    reader = asyncio.create_task(anext(tokens))
+    await asyncio.sleep(0)
+    stream.close()
+    with pytest.raises(StreamAbortedError, match="closed"):
+        await reader
+    await gone(endless)
+
+
+async def test_close_is_idempotent(client, endless):
+    """
+    Twice is fine, awaited or not, and the first outcome stays.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        await anext(stream.__aiter__())
+        stream.close()
+        await stream.close()
+        await stream.aclose()
+        stream.abort("too late")
+    assert stream.outcome is Outcome.CLOSED
+    await gone(endless)
+
+
+async def test_reading_after_close_raises(client, endless):
+    """
+    A loop over a closed stream must not look like a finished one.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        await anext(stream.__aiter__())
+        stream.close()
+        with pytest.raises(StreamAbortedError):
+            async for _ in stream:
+                pytest.fail("a token after the end")
+
+
+async def test_closing_the_client_ends_its_streams(emulator, client, endless):
+    """
+    A reader of a closed client gets an error, not silence.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        await anext(stream.__aiter__())
+        reader = asyncio.create_task(anext(stream.__aiter__()))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(ClientClosedError):
+            await asyncio.wait_for(reader, 5)
+    await gone(endless)
+
+
+async def test_forgotten_after_opening(client, endless):
+    """
+    A stream that nobody closes is closed by its collection, which says so.
+    """
+    stream = await client.chat.completions.create(messages=HELLO, stream=True)
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del stream
+        gc.collect()
+    await gone(endless)
+
+
+async def test_collected_on_another_thread(client, endless):
+    """
+    A collection on another thread asks the loop to close.
+    """
+    tokens = client.chat.completions.stream(messages=HELLO).__aiter__()
+    await anext(tokens)
+    box = [tokens]
+    del tokens
+    thread = threading.Thread(target=box.clear)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    await gone(endless)
+
+
+async def test_the_lease_is_given_back(client, endless):
+    """
+    Whoever leaves makes room.
+    """
+    governor = client._line.governor
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        await anext(stream.__aiter__())
+        assert [gate.in_flight for gate in governor.snapshot().values()] == [1]
+    assert governor.snapshot() == {}
+    await gone(endless)
+
+
+async def test_the_next_call_is_unharmed(client, endless):
+    """
+    After a stream was left, the next one works, on a new connection.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        await anext(stream.__aiter__())
+    reply = await client.chat.completions.create(
+        messages=HELLO, timeouts=Timeouts(deadline=5)
+    )
+    assert reply.text == "hello"
+    assert endless.connections == 2
