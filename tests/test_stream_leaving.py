@@ -120,6 +120,26 @@ async def test_cancellation(client, endless):
     await gone(endless)
 
 
+async def test_a_bare_loop_cancelled(client, endless):
+    """
+    A cancelled task leaves its bare loop, and the loop's stream is closed.
+    """
+    started = asyncio.Event()
+    stream = client.chat.completions.stream(messages=HELLO)
+
+    async def read():
+        async for _ in stream:
+            started.set()
+
+    task = asyncio.create_task(read())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await gone(endless)
+    assert stream.outcome is Outcome.CLOSED
+
+
 async def test_cancelled_twice(client, endless):
     """
     A second cancel finds nothing that it could interrupt.
@@ -303,6 +323,28 @@ async def test_collected_on_another_thread(client, endless):
     thread.start()
     await asyncio.to_thread(thread.join)
     await gone(endless)
+
+
+def test_collected_after_its_loop():
+    """
+    A stream that outlives its loop goes quietly, but for the warning.
+    """
+    from horay_async import HORAY, AsyncHoray
+    from horay_async.emulator import Emulator
+
+    async def leave_open():
+        async with Emulator(mode="echo") as server:
+            client = AsyncHoray(service=HORAY, base_url=server.base_url, api_key="key")
+            server.script(Answer.chat("word", end="hang", done=False))
+            stream = client.chat.completions.stream(messages=HELLO)
+            await stream.open()
+            await client.close()
+            return stream
+
+    stream = asyncio.run(leave_open())
+    with pytest.warns(ResourceWarning, match="never closed"):
+        del stream
+        gc.collect()
 
 
 async def test_the_lease_is_given_back(client, endless):
