@@ -19,6 +19,7 @@ import orjson
 from cattrs.fns import identity
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from ._checks import shown
 from ._errors import APIResponseValidationError, InvalidRequestError
 from ._fields import Request
 from ._refusals import ErrorFacts, error_in, facts_of, facts_of_text, status_error_of
@@ -32,7 +33,7 @@ from ._replies import (
     UserInfo,
 )
 from ._requests import ChatRequest, CompletionRequest, ImageRequest
-from ._structure import converter, shown, structure, usage_of
+from ._structure import converter, structure, usage_of
 from ._structure import warm as warm_replies
 from ._values import Message, Meta
 from ._wire import JsonObject

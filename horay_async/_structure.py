@@ -18,6 +18,7 @@ import cattrs
 
 from cattrs.gen import make_dict_structure_fn, override
 
+from ._checks import shown
 from ._errors import APIResponseValidationError
 from ._replies import (
     ChatChoice,
@@ -74,14 +75,6 @@ def structure(kind: type[W], obj: Any, **aside: Any) -> W:
             meta=aside.get("meta"),
         ) from None
     return made
-
-
-def shown(value: Any) -> str:
-    try:
-        shown = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply; a number too long
-        return f"a {type(value).__name__}"
-    return shown if len(shown) <= 60 else shown[:60] + "…"
 
 
 @converter.register_structure_hook_factory(
