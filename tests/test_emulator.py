@@ -232,6 +232,8 @@ async def test_image(client, echo):
     answer = await echo(body | size, "/v1/image/generations", seed=4999999999)
     assert answer["seed"] == 4999999999
     assert isinstance(answer["timings"]["inference"], float)
+    unseeded = await echo(body | size, "/v1/image/generations")
+    assert unseeded == await echo(body | size, "/v1/image/generations")
     async with client.get(answer["images"][0]["url"]) as response:
         assert response.content_type == "image/png"
         picture = await response.read()
@@ -426,7 +428,10 @@ async def test_text_echo(echo, stream):
     choices = [chunk["choices"][0] for chunk in answer] if stream else answer["choices"]
     assert "".join(choice["text"] for choice in choices) == "It is a truthIt is"
     lists = [choice["logprobs"] for choice in choices if choice["logprobs"]]
-    whole = {name: sum((part[name] for part in lists), []) for name in lists[0]}
+    whole = {name: [] for name in lists[0]}
+    for part in lists:
+        for name, values in part.items():
+            whole[name] += values
     assert whole == {
         "tokens": ["It", " is", " a", " truth", "It", " is"],
         "token_logprobs": [None] * 4 + [0.0, 0.0],

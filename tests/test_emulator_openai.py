@@ -2,6 +2,7 @@
 A client that is not ours agrees with the emulator: the openai package.
 """
 
+import asyncio
 import contextlib
 
 import openai
@@ -32,18 +33,21 @@ async def connect(server, service="horay", **options):
         yield client
 
 
+# Not the common fixture, which has its tests run on uvloop, too: the openai package
+# leaves async generators to the finaliser, and with those uvloop 0.23 in debug mode
+# crashes on Python 3.12 and later.
 @pytest.fixture
-async def server(anyio_backend):
+async def echo(anyio_backend):
     """
-    An emulator that generates.
+    An emulator that says everything again.
     """
-    async with Emulator() as server:
+    async with Emulator(mode="echo") as server:
         yield server
 
 
 @pytest.fixture(params=["horay", "empower"])
-async def client(request, emulator):
-    async with connect(emulator, request.param) as client:
+async def client(request, echo):
+    async with connect(echo, request.param) as client:
         yield client
 
 
@@ -85,8 +89,8 @@ async def test_chat_stream(client):
     assert finishes == [0, 1]
 
 
-async def test_text(emulator):
-    async with connect(emulator) as client:
+async def test_text(echo):
+    async with connect(echo) as client:
         answer = await client.completions.create(model=LLAMA, prompt=TEXT, n=2)
     assert [choice.text for choice in answer.choices] == [TEXT] * 2
     assert (answer.object, answer.usage.total_tokens) == ("text_completion", 12)
@@ -94,8 +98,8 @@ async def test_text(emulator):
     assert "".join(logprobs.tokens) == TEXT
 
 
-async def test_text_stream(emulator):
-    async with connect(emulator) as client:
+async def test_text_stream(echo):
+    async with connect(echo) as client:
         stream = await client.completions.create(
             model=LLAMA,
             prompt=["one two", "three"],
@@ -113,8 +117,8 @@ async def test_text_stream(emulator):
     assert chunks[-1].usage.completion_tokens == 6
 
 
-async def test_generated_text(server):
-    async with connect(server) as client:
+async def test_generated_text():
+    async with Emulator() as server, connect(server) as client:
         asked = {"model": LLAMA, "messages": MESSAGES, "seed": 5, "n": 2}
         answer = await client.chat.completions.create(**asked)
         stream = await client.chat.completions.create(**asked, stream=True)
@@ -165,8 +169,8 @@ async def test_tool_calls_in_a_stream(client):
     assert (call.function.name, call.function.arguments) == ("depth", '{"sea": "sea"}')
 
 
-async def test_models(emulator):
-    async with connect(emulator) as client:
+async def test_models(echo):
+    async with connect(echo) as client:
         models = [model.id async for model in client.models.list()]
     assert LLAMA in models
 
@@ -186,12 +190,12 @@ async def test_a_bad_value(client):
         )
 
 
-async def test_unknown_names(emulator):
-    async with connect(emulator) as client:
+async def test_unknown_names(echo):
+    async with connect(echo) as client:
         with pytest.raises(openai.BadRequestError) as caught:
             await client.chat.completions.create(model="x", messages=MESSAGES)
         assert caught.value.body["code"] == 20012
-    async with connect(emulator, "empower") as client:
+    async with connect(echo, "empower") as client:
         with pytest.raises(openai.NotFoundError) as caught:
             await client.chat.completions.create(model="unknown", messages=MESSAGES)
         assert caught.value.param == "model"
@@ -202,21 +206,23 @@ async def test_unknown_names(emulator):
 @pytest.mark.parametrize("service", ["horay", "empower"])
 async def test_too_many_requests(service):
     async with (
-        Emulator(mode="echo", requests_per_second=10) as server,
+        Emulator(mode="echo", requests_per_second=5) as server,
         connect(server, service) as client,
     ):
-        with pytest.raises(openai.RateLimitError) as caught:
-            for _ in range(12):
-                await client.chat.completions.create(model=LLAMA, messages=MESSAGES)
-        assert caught.value.response.headers["retry-after"] == "1"
+        create = client.chat.completions.create
+        results = await asyncio.gather(
+            *[create(model=LLAMA, messages=MESSAGES) for _ in range(30)],
+            return_exceptions=True,
+        )
+        refused = [each for each in results if isinstance(each, BaseException)]
+        assert {type(error) for error in refused} == {openai.RateLimitError}
+        assert refused[0].response.headers["retry-after"] == "1"
         # It reads the wait and tries again by itself.
         patient = client.with_options(max_retries=3)
-        for _ in range(3):
-            await patient.chat.completions.create(model=LLAMA, messages=MESSAGES)
-        assert {seen.status for seen in server.requests[-4:]} == {200, 429}
+        await patient.chat.completions.create(model=LLAMA, messages=MESSAGES)
 
 
-async def test_leaving_a_stream(client, emulator):
+async def test_leaving_a_stream(client, echo):
     stream = await client.chat.completions.create(
         model=LLAMA,
         messages=MESSAGES,
@@ -227,6 +233,6 @@ async def test_leaving_a_stream(client, emulator):
     )
     async for _ in stream:
         break
-    assert emulator.open_streams == 1
+    assert echo.open_streams == 1
     await stream.close()
-    await emulator.wait_for_disconnect()
+    await echo.wait_for_disconnect()

@@ -5,6 +5,7 @@ What chat and text answers have in common.
 import math
 import time
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ._exchange import Exchange
@@ -13,7 +14,7 @@ from ._voices import Voice
 from ._writing import Generation, Pace, Piece, Writer
 
 
-class GeneratedAnswer:
+class GeneratedAnswer(ABC):
     """
     An answer of *n* choices, streamed or whole.
     """
@@ -47,17 +48,17 @@ class GeneratedAnswer:
 
     # What the kinds differ in.
 
+    @abstractmethod
     def writers(self) -> list[Writer]:
         """
         Who writes each of the choices.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def whole(self, index: int, finish: str | None, pieces: list[Piece]) -> Any:
         """
         A choice of a whole answer.
         """
-        raise NotImplementedError
 
     def extras(self) -> dict[str, Any]:
         """
@@ -65,22 +66,25 @@ class GeneratedAnswer:
         """
         return {}
 
+    @abstractmethod
     def opening(self, index: int) -> list[dict[str, Any]]:
         """
         What a choice's stream begins with, before anything is generated.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def parts(
         self, index: int, piece: Piece, finish: str | None
     ) -> list[dict[str, Any]]:
         """
         A choice's share in a stream's next chunks.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt_tokens(self) -> int:
-        raise NotImplementedError
+        """
+        How many tokens the prompt has, or all prompts have.
+        """
 
     # What they share.
 

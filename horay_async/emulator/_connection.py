@@ -5,6 +5,7 @@ One TCP connection: requests read by h11, answers written as bytes.
 import asyncio
 import socket
 import struct
+import sys
 
 from typing import Protocol
 
@@ -21,8 +22,9 @@ _AHEAD = 1 << 20
 # connection closed with unread bytes is reset, and the answer would be lost with it.
 _LINGER = 2.0
 
-# l_onoff and l_linger: closing with a linger time of zero sends a reset (socket(7)).
-_NO_LINGER = struct.pack("ii", 1, 0)
+# l_onoff and l_linger: closing with a linger time of zero sends a reset (socket(7)). The
+# two are ints, on Windows shorts.
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class BadRequest(Exception):
@@ -173,11 +175,9 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """
-        Stop at once: no more bytes, no more work.
+        Hang up at once. What is lost with the connection ends with it: see _leave.
         """
         self._transport.abort()
-        if self.task is not None:
-            self.task.cancel()
 
     # The task.
 

@@ -4,6 +4,7 @@ What word comes next: an interpolated n-gram model of order 4.
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import cast
 
 from ._vocabulary import Vocabulary
 
@@ -44,8 +45,7 @@ class Ngrams:
         self._closing = {vocabulary.id("”")}
         # A value is one token, or a list of them in the order seen, or, from the
         # first question on, their counts: most contexts are never asked for.
-        self._seen: dict[int, int | list[int] | Counts] = {}
-        self._train(ids)
+        self._seen = cast("dict[int, int | list[int] | Counts]", self._train(ids))
 
     def in_speech(self, speech: bool, token: int) -> bool:
         """
@@ -71,8 +71,8 @@ class Ngrams:
             _add(weights, share, counts, 0.0)
         return weights
 
-    def _train(self, ids: Iterable[int]) -> None:
-        seen = self._seen
+    def _train(self, ids: Iterable[int]) -> dict[int, int | list[int]]:
+        seen: dict[int, int | list[int]] = {}
         speech = False
         a = b = c = NONE
         for id_ in ids:
@@ -82,10 +82,11 @@ class Ngrams:
                     seen[key] = id_
                 elif isinstance(before, list):
                     before.append(id_)
-                elif isinstance(before, int):
+                else:
                     seen[key] = [before, id_]
             speech = self.in_speech(speech, id_)
             a, b, c = b, c, id_
+        return seen
 
     def _counts(self, key: int) -> Counts | None:
         seen = self._seen.get(key)

@@ -103,12 +103,12 @@ class Report:
         """
         self.connections += 1
         self.open_connections += 1
-        self._wake()
+        self.wake()
         return self.connections
 
     def disconnect(self) -> None:
         self.open_connections -= 1
-        self._wake()
+        self.wake()
 
     def arrive(self, request: Request, now: float) -> None:
         """
@@ -121,7 +121,7 @@ class Report:
         if self.keep is not None:
             del self.requests[: max(0, len(self.requests) - self.keep)]
         self.open.add(request)
-        self._wake()
+        self.wake()
 
     def end(self, request: Request, fate: Fate, now: float) -> None:
         """
@@ -133,7 +133,7 @@ class Report:
         request.ended = now
         self.open.discard(request)
         self.left += fate == "disconnected"
-        self._wake()
+        self.wake()
 
     async def until(
         self, predicate: Callable[[], bool], seconds: float, what: str
@@ -160,7 +160,10 @@ class Report:
         finally:
             self._waiters.discard(waiter)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """
+        Have all who wait look again.
+        """
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -308,7 +308,7 @@ def _best(ranks: list[_Rank], top_k: int) -> list[_Rank]:
 def _nucleus(ranks: list[_Rank], top_p: float) -> list[_Rank]:
     kept: list[_Rank] = []
     wanted = top_p * sum(share * size for _, share, size in ranks)
-    for id_, share, size in ranks:
+    for id_, share, size in ranks:  # pragma: no branch -- only rounding gets to the end
         if share * size >= wanted:
             kept.append((id_, share, max(1, min(size, math.ceil(wanted / share)))))
             break

@@ -88,7 +88,7 @@ class Emulator:
         """
         Load the model and listen.
         """
-        if self._server is not None:
+        if self.started:
             raise RuntimeError("the emulator has been started already")
         voice = await _voice(self.mode)
         loop = asyncio.get_running_loop()
@@ -104,6 +104,7 @@ class Emulator:
             bucket=None if self._rate is None else _limits.Bucket(self._rate),
             address=self.address,
         )
+        self._report.wake()
 
     async def aclose(self) -> None:
         """
@@ -137,6 +138,10 @@ class Emulator:
             raise self.errors[0]
 
     # Where it is.
+
+    @property
+    def started(self) -> bool:
+        return self._server is not None
 
     @property
     def address(self) -> str:
@@ -209,7 +214,7 @@ class Emulator:
         """
         return [item for item in self.requests if item.fate == "disconnected"]
 
-    async def wait_for_request(self, count: int = 1, timeout: float = 5) -> Request:  # noqa: ASYNC109 -- every wait has a bound
+    async def wait_for_request(self, count: int = 1, timeout: float = 5) -> Request:
         """
         Wait until so many requests have arrived in all. Returns the last of them.
 
@@ -221,7 +226,7 @@ class Emulator:
         await report.until(lambda: report.arrived >= count, timeout, what)
         return self.requests[count - 1 - report.arrived]
 
-    async def wait_for_disconnect(self, count: int = 1, timeout: float = 5) -> Request:  # noqa: ASYNC109 -- every wait has a bound
+    async def wait_for_disconnect(self, count: int = 1, timeout: float = 5) -> Request:
         """
         Wait until so many clients in all have left early. Returns the last's request.
 
@@ -233,7 +238,7 @@ class Emulator:
         await report.until(lambda: report.left >= count, timeout, what)
         return self.disconnects[count - 1 - report.left]
 
-    async def wait_until_idle(self, timeout: float = 5) -> None:  # noqa: ASYNC109 -- as above
+    async def wait_until_idle(self, timeout: float = 5) -> None:
         """
         Wait until no request is being answered.
 
@@ -245,7 +250,7 @@ class Emulator:
     async def wait_until(
         self,
         predicate: Callable[[], bool],
-        timeout: float = 5,  # noqa: ASYNC109 -- as above
+        timeout: float = 5,
     ) -> None:
         """
         Wait until something is so: it is asked after every connection, request and end.
@@ -328,7 +333,11 @@ async def _voice(mode: str) -> Voice:
 
 async def serve_forever(emulator: Emulator) -> None:
     """
-    Run an emulator until cancelled.
+    Run an emulator until cancelled, then close it. It may have been started already.
     """
-    async with emulator:
+    if not emulator.started:
+        await emulator.start()
+    try:
         await asyncio.Event().wait()
+    finally:
+        await emulator.aclose()

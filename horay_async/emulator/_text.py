@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib import resources
-from itertools import count
 
 from ._ngrams import NONE, Ngrams
 from ._sampling import Sampled, Sampler, Sampling
@@ -149,7 +148,8 @@ class Model:
         sampler = Sampler(self._vocabulary, sampling, ids, rng)
         reader = _Reader(self._vocabulary, self._ngrams, prompt, fresh=fresh)
         bare = not fresh and prompt[-1:].isspace()
-        for written in count():
+        written = 0
+        while True:
             sampled = sampler.draw(reader.expect(written))
             if sampled.id == self.eos_id:
                 return
@@ -159,6 +159,7 @@ class Model:
                 sampled = replace(sampled, text=sampled.text.lstrip(" "))
                 bare = False
             yield sampled
+            written += 1
 
 
 class _Reader:
