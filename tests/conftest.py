@@ -28,7 +28,9 @@ LOOPS = {"plain": {"debug": True}}
 if sys.version_info >= (3, 12):
     LOOPS["eager"] = {"debug": True, "loop_factory": eager_loop}
 
-UVLOOP = {"uvloop": {"debug": True, "use_uvloop": True}}
+# Not in debug mode: from Python 3.12 on, uvloop 0.23 then walks a stack that is not there
+# any more, and crashes the process.
+UVLOOP = {"uvloop": {"use_uvloop": True}}
 if importlib.util.find_spec("uvloop") is None:  # no uvloop on Windows
     UVLOOP = {}
 

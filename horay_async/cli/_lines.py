@@ -1,0 +1,207 @@
+"""
+One line of a batch, in and out: JSON to what is asked, answers to an OpenAI Batch line.
+"""
+
+import json
+import uuid
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import orjson
+
+from .._errors import APIStatusError
+from .._replies import ChatReply, CompletionReply
+from .._requests import ChatRequest, CompletionRequest
+
+
+Reply = ChatReply | CompletionReply
+
+# How an OpenAI Batch line names the two calls we have; vendors differ in the prefix.
+_CHAT = "/chat/completions"
+_COMPLETIONS = "/completions"
+
+_ASKING = ("prompt", "messages", "turns", "body")
+
+
+class BadLine(Exception):
+    """
+    A line that asks for nothing we could send.
+    """
+
+    custom_id = ""
+    """
+    Whose line it was.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """
+    What one line asks for.
+    """
+
+    custom_id: str
+
+    steps: tuple[Sequence[Mapping[str, Any]], ...] = ()
+    """
+    Chat: the messages that each call of the conversation adds; empty for a text completion.
+    """
+
+    fields: Mapping[str, Any]
+    """
+    The request's other fields, as the line gives them.
+    """
+
+
+def read_line(number: int, line: bytes) -> Row:
+    """
+    Understand line *number*, counted from 1.
+
+    Raises:
+        BadLine: It is not JSON, or not one of the four shapes.
+    """
+    custom_id = f"line-{number}"
+    try:
+        data = _load(line)
+        custom_id = data.get("custom_id", custom_id)
+        return _row(custom_id, data)
+    except BadLine as error:
+        error.custom_id = custom_id
+        raise
+
+
+def _load(line: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise BadLine(f"not JSON: {error}") from None
+    except RecursionError:
+        raise BadLine("not JSON that can be read: nested too deeply") from None
+    if not isinstance(data, dict):
+        raise BadLine("expected a JSON object")
+    if not isinstance(data.get("custom_id", ""), str):
+        raise BadLine("custom_id: expected a string")
+    return data
+
+
+def _row(custom_id: str, data: dict[str, Any]) -> Row:
+    asking = [key for key in _ASKING if key in data]
+    if len(asking) != 1:
+        found = " and ".join(asking) or "none of them"
+        raise BadLine(f"expected one of prompt, messages, turns or body, found {found}")
+    if asking == ["body"]:
+        return _batch_row(custom_id, data)
+    steps = _steps(asking[0], data[asking[0]])
+    known = attrs.fields_dict(ChatRequest)
+    fields = {key: value for key, value in data.items() if key in known}
+    fields.pop("messages", None)
+    return Row(custom_id=custom_id, steps=steps, fields=fields)
+
+
+def _steps(key: str, value: Any) -> tuple[list[dict[str, Any]], ...]:
+    """
+    The messages that each call adds to its conversation.
+    """
+    if key == "messages":
+        if not isinstance(value, list) or not value:
+            raise BadLine("messages: expected a list of messages")
+        return (value,)
+    turns = [value] if key == "prompt" else value
+    if not isinstance(turns, list) or not turns:
+        raise BadLine("turns: expected a list of strings")
+    if not all(isinstance(turn, str) for turn in turns):
+        raise BadLine(f"{key}: expected {'a string' if key == 'prompt' else 'strings'}")
+    return tuple([{"role": "user", "content": turn}] for turn in turns)
+
+
+def _batch_row(custom_id: str, data: dict[str, Any]) -> Row:
+    """
+    A line of the OpenAI Batch format.
+    """
+    body = data["body"]
+    if not isinstance(body, dict):
+        raise BadLine("body: expected a JSON object")
+    if (method := data.get("method", "POST")) != "POST":
+        raise BadLine(f"method: expected POST, found {method}")
+    url = data.get("url", _CHAT)
+    # A batch line has one answer, so `stream` could only change how it travels.
+    fields = {key: value for key, value in body.items() if key != "stream"}
+    if isinstance(url, str) and url.endswith(_CHAT):
+        steps = _steps("messages", fields.pop("messages", None))
+        return Row(
+            custom_id=custom_id, steps=steps, fields=_sorted_out(fields, ChatRequest)
+        )
+    if isinstance(url, str) and url.endswith(_COMPLETIONS):
+        return Row(custom_id=custom_id, fields=_sorted_out(fields, CompletionRequest))
+    raise BadLine(f"url: expected …{_CHAT} or …{_COMPLETIONS}, found {url}")
+
+
+def _sorted_out(fields: dict[str, Any], request: type[Any]) -> dict[str, Any]:
+    """
+    Fields that our builder does not have travel in `extra_body`.
+    """
+    known = attrs.fields_dict(request)
+    extra = {key: value for key, value in fields.items() if key not in known}
+    kept = {key: value for key, value in fields.items() if key in known}
+    return {**kept, "extra_body": extra} if extra else kept
+
+
+# Out -------------------------------------------------------------------------------
+
+
+def result_line(
+    custom_id: str, replies: Sequence[Reply], error: Exception | None, *, turns: bool
+) -> bytes:
+    """
+    The answer to one line, newline included.
+
+    *response* is the last answer, or the refusal; *error* is not null if the line was not
+    answered to its end. With *turns*, `turns` holds all answers of the conversation.
+    """
+    line: dict[str, Any] = {
+        "id": f"batch_req_{uuid.uuid4().hex}",
+        "custom_id": custom_id,
+        "response": _answer(replies[-1]) if replies and error is None else None,
+        "error": None,
+    }
+    if error is not None:
+        line["response"] = _refusal(error)
+        line["error"] = {"code": _code(error), "message": str(error)}
+    if turns:
+        line["turns"] = [reply.to_dict() for reply in replies]
+    return _json(line) + b"\n"
+
+
+def _answer(reply: Reply) -> dict[str, Any]:
+    return {
+        "status_code": reply.meta.status,
+        "request_id": reply.meta.request_id,
+        "body": reply.to_dict(),
+    }
+
+
+def _refusal(error: Exception) -> dict[str, Any] | None:
+    if not isinstance(error, APIStatusError):
+        return None
+    names = ("message", "type", "param", "code")
+    return {
+        "status_code": error.status_code,
+        "request_id": error.request_id,
+        "body": {"error": {name: getattr(error, name) for name in names}},
+    }
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, BadLine):
+        return "bad_line"
+    return str(getattr(error, "code", None) or type(error).__name__)
+
+
+def _json(line: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(line)
+    except TypeError:
+        # orjson refuses half a surrogate pair and very long integers; servers send both.
+        return json.dumps(line).encode()

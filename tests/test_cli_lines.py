@@ -1,0 +1,232 @@
+"""
+Lines of a batch: what is asked, and what is written.
+"""
+
+import asyncio
+import json
+import os
+
+import pytest
+
+from horay_async import (
+    BadRequestError,
+    ChatReply,
+    CompletionReply,
+    Message,
+    Meta,
+)
+from horay_async._replies import ChatChoice
+from horay_async.cli._lines import BadLine, read_line, result_line
+from horay_async.cli._reader import LineReader
+
+
+def read(data, number=1):
+    return read_line(number, json.dumps(data).encode())
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("data", "steps"),
+    [
+        ({"prompt": "Hello"}, [[user("Hello")]]),
+        ({"messages": [user("a"), user("b")]}, [[user("a"), user("b")]]),
+        ({"turns": ["a", "b"]}, [[user("a")], [user("b")]]),
+        ({"body": {"messages": [user("a")]}}, [[user("a")]]),
+        ({"url": "/v1/completions", "body": {"prompt": "a"}}, []),
+    ],
+)
+def test_the_shapes(data, steps):
+    """
+    A prompt, messages, turns and a Batch line each ask for their calls.
+    """
+    assert list(read(data).steps) == steps
+
+
+def test_custom_id():
+    """
+    A custom_id is kept; without one the line's number makes it.
+    """
+    assert read({"prompt": "a", "custom_id": "mine"}).custom_id == "mine"
+    assert read({"prompt": "a"}, 7).custom_id == "line-7"
+
+
+def test_request_fields_of_a_line():
+    """
+    A line's own request fields count; what only describes the line is left out.
+    """
+    row = read({"prompt": "a", "max_tokens": 5, "category": "writing"})
+    assert row.fields == {"max_tokens": 5}
+
+
+def test_batch_body():
+    """
+    A Batch body is sent whole, fields we have no name for included, but never streamed.
+    """
+    body = {"messages": [user("a")], "model": "m", "stream": True, "novel": 1}
+    row = read({"method": "POST", "url": "/v1/chat/completions", "body": body})
+    assert row.fields == {"model": "m", "extra_body": {"novel": 1}}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"not JSON", "not JSON: "),
+        (b'{"prompt": "\xff"}', "not JSON: "),
+        (b"[" * 100_000, "not JSON that can be read"),
+        (b"[1]", "expected a JSON object"),
+        (b"{}", "expected one of prompt, messages, turns or body, found none of them"),
+        (b'{"prompt": "a", "turns": []}', "found prompt and turns"),
+        (b'{"prompt": ["a", "b"]}', "prompt: expected a string"),
+        (b'{"messages": "a"}', "messages: expected a list"),
+        (b'{"turns": "a"}', "turns: expected a list"),
+        (b'{"turns": ["a", 1]}', "turns: expected strings"),
+        (b'{"prompt": "a", "custom_id": 1}', "custom_id: expected a string"),
+        (b'{"body": []}', "body: expected a JSON object"),
+        (b'{"body": {}}', "messages: expected a list"),
+        (b'{"body": {}, "method": "GET"}', "method: expected POST"),
+        (b'{"body": {}, "url": "/v1/embeddings"}', "url: expected"),
+        (b'{"body": {}, "url": 1}', "url: expected"),
+    ],
+)
+def test_bad_lines(line, problem):
+    """
+    A line that asks for nothing says what is wrong with it, and which line it was.
+    """
+    with pytest.raises(BadLine) as caught:
+        read_line(3, line)
+    assert problem in str(caught.value)
+    assert caught.value.custom_id == "line-3"
+
+
+def test_bad_line_keeps_its_custom_id():
+    """
+    Where a bad line can be read so far, its custom_id stays.
+    """
+    with pytest.raises(BadLine) as caught:
+        read({"custom_id": "mine"})
+    assert caught.value.custom_id == "mine"
+
+
+def test_bom():
+    """
+    A byte order mark before the first line is not part of it.
+    """
+    assert read_line(1, b'\xef\xbb\xbf{"prompt": "a"}').steps
+
+
+# Out -------------------------------------------------------------------------------
+
+
+def reply(text):
+    message = Message(content=text)
+    return ChatReply(
+        id="c-1",
+        choices=[ChatChoice(message=message, finish_reason="stop")],
+        meta=Meta(status=200, headers={"x-request-id": "r-1"}),
+    )
+
+
+def test_result():
+    """
+    An answer is a line of OpenAI's Batch output.
+    """
+    line = result_line("mine", [reply("Hi")], None, turns=False)
+    data = json.loads(line)
+    assert data.pop("id").startswith("batch_req_")
+    assert data["response"].pop("body")["choices"][0]["message"]["content"] == "Hi"
+    assert data == {
+        "custom_id": "mine",
+        "response": {"status_code": 200, "request_id": "r-1"},
+        "error": None,
+    }
+
+
+def test_result_of_a_conversation():
+    """
+    The last answer is the response; all of them stand in `turns`.
+    """
+    line = result_line("mine", [reply("a"), reply("b")], None, turns=True)
+    data = json.loads(line)
+    texts = [body["choices"][0]["message"]["content"] for body in data["turns"]]
+    assert texts == ["a", "b"]
+    assert data["response"]["body"] == data["turns"][-1]
+
+
+def test_refusal():
+    """
+    A server's refusal is both: a response with its status, and an error.
+    """
+    error = BadRequestError("no", type="invalid", meta=Meta(status=400))
+    data = json.loads(result_line("mine", [reply("a")], error, turns=True))
+    assert data["response"]["status_code"] == 400
+    assert data["response"]["body"]["error"]["message"] == "no"
+    assert data["error"] == {"code": "BadRequestError", "message": "no"}
+    assert len(data["turns"]) == 1  # what was answered before is kept
+
+
+def test_failure_without_a_response():
+    """
+    Where no server answered, the response is null.
+    """
+    data = json.loads(result_line("mine", [], ValueError("odd"), turns=False))
+    assert data["response"] is None
+    assert data["error"] == {"code": "ValueError", "message": "odd"}
+
+
+@pytest.mark.parametrize("odd", ["\ud83d", 10**30, float("nan")])
+def test_odd_values_are_written(odd):
+    """
+    What a server may send can be written: half a character, a huge number, no number.
+    """
+    strange = CompletionReply(extra={"odd": odd})
+    line = result_line("mine", [strange], None, turns=False)
+    assert json.loads(line)["response"]["body"]["odd"] in (odd, None)
+
+
+# The reader ------------------------------------------------------------------------
+
+
+async def test_reader_numbers_lines(tmp_path):
+    """
+    Blank lines are counted and left out; the last line needs no line feed.
+    """
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"a\n\n \r\nb\nc")
+    with LineReader(path.open("rb")) as lines:
+        assert [line async for line in lines] == [(1, b"a\n"), (4, b"b\n"), (5, b"c")]
+
+
+async def test_reader_shared():
+    """
+    Tasks that pull at once get each line once, and all of them get the end.
+    """
+    source, sink = os.pipe()
+    with LineReader(os.fdopen(source, "rb")) as lines:
+
+        async def pull():
+            return [number async for number, _ in lines]
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(pull()) for _ in range(4)]
+            await asyncio.sleep(0)
+            os.write(sink, b"x\n" * 100)
+            os.close(sink)
+    found = [number for task in tasks for number in task.result()]
+    assert sorted(found) == list(range(1, 101))
+
+
+async def test_reader_waits_for_nobody():
+    """
+    Waiting for a silent pipe can be cancelled, and what comes later harms nobody.
+    """
+    source, sink = os.pipe()
+    with LineReader(os.fdopen(source, "rb")) as lines:
+        waiting = asyncio.ensure_future(anext(lines))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    os.close(sink)

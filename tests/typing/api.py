@@ -1,0 +1,154 @@
+"""
+What users write, as type checkers see it: checked by mypy and pyright, never run.
+
+A line marked `type: ignore` is a mistake that the checkers must find: both complain about a
+mark that is not needed.
+"""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from typing import assert_type
+
+from horay_async import (
+    EMPOWER,
+    AsyncHoray,
+    ChatChunk,
+    ChatReply,
+    ChatRequest,
+    CompletionReply,
+    CompletionRequest,
+    ImageReply,
+    IncompleteStreamError,
+    Message,
+    ModelList,
+    Outcome,
+    RateLimitError,
+    Timeouts,
+    Token,
+    Usage,
+    UserInfo,
+    system,
+    user,
+)
+
+
+async def plain(client: AsyncHoray) -> None:
+    """
+    A reply, its parts, and the way back in.
+    """
+    reply = await client.chat.completions.create(
+        messages=[
+            system("Be brief."),
+            user("Hello?"),
+            {"role": "user", "content": "!"},
+        ],
+        model="any string will do",
+        max_tokens=64,
+        temperature=0,
+        stop="\n",
+    )
+    assert_type(reply, ChatReply)
+    assert_type(reply.text, str)
+    assert_type(reply.message, Message)
+    assert_type(reply.usage, Usage)
+    assert_type(reply.usage.total_tokens, int)
+    assert_type(reply.meta.request_id, str | None)
+    assert_type(reply.choices[0].finish_reason, str | None)
+    await client.chat.completions.create(messages=[reply.message, user("And?")])
+
+
+async def built(client: AsyncHoray) -> None:
+    """
+    A request object, alone and evolved by keywords.
+    """
+    request = ChatRequest(messages=[user("A title?")], temperature=0.9)
+    assert_type(request.evolve(seed=7), ChatRequest)
+    assert_type(await client.chat.completions.create(request), ChatReply)
+    await client.chat.completions.create(request, seed=7, timeouts=Timeouts(connect=1))
+    text = CompletionRequest(prompt="Once", max_tokens=5)
+    assert_type(await client.completions.create(text), CompletionReply)
+
+
+async def streamed(client: AsyncHoray) -> None:
+    """
+    The ways to read a stream.
+    """
+    chat = client.chat.completions
+    async with chat.stream(messages=[user("Hello?")], n=2) as stream:
+        async for token in stream:
+            assert_type(token, Token)
+            assert_type(token.text, str)
+            assert_type(token.index, int)
+    assert_type(stream.outcome, Outcome | None)
+    assert_type(stream.reply, ChatReply)
+
+    async with chat.stream(messages=[user("Hello?")]) as stream:
+        async for text in stream.text_stream:
+            assert_type(text, str)
+    async with chat.stream(messages=[user("Hello?")]) as stream:
+        async for chunk in stream.chunks():
+            assert_type(chunk, ChatChunk)
+    async with chat.stream(messages=[user("Hello?")], n=2) as stream:
+        async for token in stream.choices[1]:
+            assert_type(token, Token)
+    stream.abort("enough")
+    await stream.close()
+
+
+async def ported(client: AsyncHoray) -> None:
+    """
+    Code that was written for openai.
+    """
+    stream = await client.chat.completions.create(
+        messages=[{"role": "user", "content": "Hello?"}], stream=True
+    )
+    async for chunk in stream:
+        assert_type(chunk, ChatChunk)
+        assert_type(chunk.choices[0].finish_reason, str | None)
+    raw = await client.chat.completions.with_raw_response.create(messages=[user("a")])
+    assert_type(raw.status_code, int)
+    assert_type(raw.parse(), ChatReply)
+    patient = client.with_options(timeout=600, max_retries=0)
+    assert_type(patient, AsyncHoray)
+
+
+async def beside(client: AsyncHoray) -> None:
+    """
+    What Horay has beside chat and text.
+    """
+    assert_type(await client.models.list(), ModelList)
+    assert_type(await client.user.info(), UserInfo)
+    assert_type(await client.images.generate(prompt="a boat"), ImageReply)
+
+
+async def failed(client: AsyncHoray) -> str | None:
+    """
+    Errors carry their facts.
+    """
+    try:
+        await client.chat.completions.create(messages=[user("Hello?")])
+    except RateLimitError as error:
+        assert_type(error.retry_after, float | None)
+        assert_type(error.status_code, int | None)
+    except IncompleteStreamError as error:
+        return error.partial.text
+    return None
+
+
+async def made() -> None:
+    """
+    Clients.
+    """
+    async with AsyncHoray(service=EMPOWER, api_key="…", max_retries=0) as client:
+        assert_type(client, AsyncHoray)
+    await AsyncHoray(base_url="http://localhost:8000/v1", timeout=3.5).close()
+
+
+async def mistaken(client: AsyncHoray) -> None:
+    """
+    Mistakes that an editor shows.
+    """
+    await client.chat.completions.create(messages="Hello?")  # type: ignore[arg-type]
+    await client.chat.completions.create(massages=[])  # type: ignore[call-overload]
+    AsyncHoray("a key by position")  # type: ignore[call-arg]
+    AsyncHoray(timeout="soon")  # type: ignore[arg-type]
+    ChatRequest(messages=[user("a")], temperature="hot")  # type: ignore[arg-type]
