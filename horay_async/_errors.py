@@ -4,6 +4,7 @@ What can go wrong: one tree of errors that carry their facts, pickle, and hold n
     HorayError
     ├── InvalidRequestError (ValueError)        refused here, nothing was sent
     ├── ConfigurationError (ValueError)         key, base URL, header or option that cannot work
+    │   └── MissingKeyError
     ├── ClientClosedError (RuntimeError)        used after close()
     ├── WrongLoopError (RuntimeError)           used on another event loop than it began on
     ├── StreamConsumedError (RuntimeError)      a stream was read twice, or in two ways
@@ -67,6 +68,12 @@ class ConfigurationError(HorayError, ValueError):
     """
 
 
+class MissingKeyError(ConfigurationError):
+    """
+    No key was given, and none may be taken from the environment for this address.
+    """
+
+
 class ClientClosedError(HorayError, RuntimeError):
     """
     The client was used after `close()`.
@@ -116,12 +123,12 @@ class APIError(HorayError):
         self.code = code
         self.type = type
         self.param = param
-        self.meta = meta or Meta()
+        self.meta: Meta = meta or Meta()
         self.content = content
         """
         The raw body, as far as it was read.
         """
-        self.partial = partial or Partial()
+        self.partial: Partial = partial or Partial()
         """
         What had arrived of the answer.
         """

@@ -257,7 +257,9 @@ async def test_clocks_can_be_off(client, off):
     """
     None and infinity are no limit.
     """
-    clocks = Timeouts(connect=off, first_token=off, stall=off, silence=off, deadline=off)
+    clocks = Timeouts(
+        connect=off, first_token=off, stall=off, silence=off, deadline=off
+    )
     async with client.chat.completions.stream(
         messages=HELLO, timeouts=clocks
     ) as stream:

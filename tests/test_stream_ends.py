@@ -154,7 +154,12 @@ async def test_strict_end_raises(client, emulator):
 
 @pytest.mark.parametrize(
     ("end", "framing"),
-    [("finish", "chunked"), ("close", "chunked"), ("reset", "chunked"), ("finish", "close")],
+    [
+        ("finish", "chunked"),
+        ("close", "chunked"),
+        ("reset", "chunked"),
+        ("finish", "close"),
+    ],
 )
 async def test_hung_up_in_the_middle(client, emulator, end, framing):
     """

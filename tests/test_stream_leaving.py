@@ -192,10 +192,10 @@ async def test_abort_from_another_task(client, endless):
     The reader gets the reason as an error, and what had come.
     """
     async with client.chat.completions.stream(messages=HELLO) as stream:
-        reader = asyncio.create_task(anext_twice(stream))
-        await endless.wait_for_request()
-        while stream.partial.tokens == 0:
-            await asyncio.sleep(0)
+        tokens = stream.__aiter__()
+        await anext(tokens)
+        reader = asyncio.create_task(anext(tokens))
+        await asyncio.sleep(0)
         stream.abort("the user pressed stop")
         assert stream.outcome is Outcome.ABORTED
         with pytest.raises(StreamAbortedError, match="pressed stop") as caught:
@@ -203,15 +203,6 @@ async def test_abort_from_another_task(client, endless):
     assert caught.value.partial.text == "word"
     assert stream.reason == "the user pressed stop"
     await gone(endless)
-
-
-async def anext_twice(stream):
-    """
-    One token comes; the second never does.
-    """
-    reader = stream.__aiter__()
-    await anext(reader)
-    await anext(reader)
 
 
 async def test_abort_while_opening(client, emulator):
@@ -234,7 +225,9 @@ async def test_abort_between_attempts(client, emulator):
     """
     An abort also ends the wait for the next attempt.
     """
-    emulator.script(Answer.json({"message": "busy"}, 503, headers={"retry-after": "60"}))
+    emulator.script(
+        Answer.json({"message": "busy"}, 503, headers={"retry-after": "60"})
+    )
     stream = client.chat.completions.stream(messages=HELLO)
     opening = asyncio.create_task(stream.open())
     await emulator.wait_for_request()

@@ -10,7 +10,7 @@ import attrs
 
 from cyclopts import Parameter
 
-from .. import EMPOWER, HORAY, AsyncHoray, ConfigurationError
+from .. import EMPOWER, HORAY, AsyncHoray, ConfigurationError, MissingKeyError
 from ._failures import Misuse
 
 
@@ -133,7 +133,7 @@ def _advise(error: ConfigurationError, target: Target) -> str:
     The library's sentence, or a missing key's in the words of the command line.
     """
     service = _SERVICES[target.service or "horay"]
-    if not str(error).startswith("no key"):
+    if not isinstance(error, MissingKeyError):
         return str(error)
     if target.base_url is None:
         return f"no key: set {service.key_variable}, or try it with --emulator"

@@ -161,7 +161,8 @@ def response_format(value: Any) -> dict[str, Any] | None:
     if kind != "json_schema":
         raise Unfit("an object of type text, json_object or json_schema")
     named = value.get("json_schema")
-    schema = named.get("schema", {}) if isinstance(named, dict) else None
+    named = named if isinstance(named, dict) else {}
+    schema = named.get("schema", {})
     if not isinstance(schema, dict) or not isinstance(named.get("name"), str):
         raise Unfit("given with a json_schema that has a name and a schema")
     return schema

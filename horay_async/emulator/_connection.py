@@ -94,8 +94,8 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, host: Host) -> None:
-        self.number = 0
-        self.keeps_alive = True
+        self.number: int = 0
+        self.keeps_alive: bool = True
         self.task: asyncio.Task[None] | None = None
         self.request: Request | None = None
         self._host = host
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         # its socket. Clients of this kind of API do only the latter.
         self._leave()
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's name
         self._leave()
         self._host.lost(self)
 

@@ -230,10 +230,10 @@ async def _do(
     data = b""
     for step, more in _with_more(steps):
         data = await _data(step)
-        if more and data:
+        if more:
             connection.write(frame(data))
             await connection.drain()
-            # A turn of the loop after every piece: it shows a client that left, even
+            # A turn of the loop after every step: it shows a client that left, even
             # while an endless body is being sent to one that reads as fast as we write.
             await asyncio.sleep(0)
     connection.write(frame(data) + last)

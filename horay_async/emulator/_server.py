@@ -60,7 +60,7 @@ class Emulator:
         if mode not in {"ngram", "echo"}:
             raise ValueError(f'mode must be "ngram" or "echo", not {mode!r}')
         self.host = host
-        self.port = port
+        self.port: int = port
         self.mode = mode
         self.max_body = max_body
         self.errors: list[Exception] = []
@@ -81,6 +81,7 @@ class Emulator:
         self._open: set[Connection] = set()
         self._desk: Desk
         self._server: asyncio.Server | None = None
+        self._closing = False
 
     # Its life.
 
@@ -90,20 +91,18 @@ class Emulator:
         """
         if self.started:
             raise RuntimeError("the emulator has been started already")
-        voice = await _voice(self.mode)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self), self.host, self.port, backlog=self._backlog
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
         self._desk = Desk(
-            voice=voice,
+            voice=await _voice(self.mode),
             pace=self._pace,
             api_keys=self._api_keys,
             models=self._models,
             bucket=None if self._rate is None else _limits.Bucket(self._rate),
-            address=self.address,
         )
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self), self.host, self.port, backlog=self._backlog
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._desk.address = self.address
         self._report.wake()
 
     async def aclose(self) -> None:
@@ -112,11 +111,12 @@ class Emulator:
         """
         if self._server is None:
             return
+        self._closing = True
         self._server.close()
         for request in list(self._report.open):
             self._report.end(request, "dropped", self._now())
         tasks = [connection.task for connection in self._open if connection.task]
-        for connection in self._open:
+        for connection in list(self._open):
             connection.drop()
         await asyncio.gather(*tasks, return_exceptions=True)
         # An aborted connection is told of its loss in the loop's next turn.
@@ -264,6 +264,8 @@ class Emulator:
 
     def connected(self, connection: Connection) -> int:
         self._open.add(connection)
+        if self._closing:  # accepted just before we stopped listening
+            connection.drop()
         return self._report.connect()
 
     def lost(self, connection: Connection) -> None:

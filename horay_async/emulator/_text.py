@@ -242,5 +242,5 @@ def load() -> Model:
 
 @functools.cache
 def _load() -> Model:
-    corpus = resources.files(__package__).joinpath("corpus.txt")
+    corpus = resources.files("horay_async.emulator").joinpath("corpus.txt")
     return Model(corpus.read_text("utf-8"))

@@ -52,7 +52,9 @@ def load(body: bytes) -> Any:
 
 
 def pairs(headers: Headers) -> list[tuple[str, str]]:
-    return list(headers.items() if isinstance(headers, Mapping) else headers)
+    if isinstance(headers, Mapping):
+        return list(headers.items())
+    return list(headers)
 
 
 def head(status: int, headers: Headers) -> bytes:
