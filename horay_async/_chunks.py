@@ -31,7 +31,7 @@ class ChunkStream(Generic[ReplyT, ChunkT]):
     __slots__ = ("stream",)
 
     def __init__(self, stream: TokenStream[ReplyT, ChunkT]) -> None:
-        self.stream = stream
+        self.stream: TokenStream[ReplyT, ChunkT] = stream
 
     def __aiter__(self) -> Chunks[ChunkT]:
         return self.stream.chunks()

@@ -26,6 +26,7 @@ from ._settings import (
     check_query,
     check_retries,
     check_timeouts,
+    check_validate,
     own_headers,
     resolve,
 )
@@ -116,7 +117,7 @@ class AsyncHoray:
             query=check_query(default_query, "default_query"),
             timeouts=check_timeouts(timeouts, timeout, Timeouts()),
             max_retries=check_retries(max_retries),
-            validate=validate,
+            validate=check_validate(validate),
             hook=on_event,
         )
         http = Session(
@@ -134,11 +135,11 @@ class AsyncHoray:
 
     def _join(self, line: Line) -> None:
         self._line = line
-        self.chat = Chat(line)
-        self.completions = Completions(line)
-        self.images = Images(line)
-        self.models = Models(line)
-        self.user = User(line)
+        self.chat: Chat = Chat(line)
+        self.completions: Completions = Completions(line)
+        self.images: Images = Images(line)
+        self.models: Models = Models(line)
+        self.user: User = User(line)
 
     def with_options(
         self,
@@ -170,7 +171,7 @@ class AsyncHoray:
             },
             query={**old.query, **check_query(default_query, "default_query")},
             hook=old.hook if on_event is None else on_event,
-            validate=old.validate if validate is None else validate,
+            validate=old.validate if validate is None else check_validate(validate),
         )
         client = object.__new__(type(self))
         client._join(attrs.evolve(self._line, settings=new))

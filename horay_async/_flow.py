@@ -84,7 +84,7 @@ class Flow:
         """
         How the stream ended; None while it has not.
         """
-        self.reason = ""
+        self.reason: str = ""
         """
         Why it ended so, in a sentence; "" after a normal end.
         """

@@ -337,7 +337,7 @@ class ImageRequest(Request):
 
     image_size: Size = attrs.field(default=UNSET, metadata=TEXT)
     """
-    Width x height in pixels. Horay: `1024x1024` if not sent; lists six sizes.
+    Width x height in pixels. Horay: `1024x1024` where not given; lists six sizes.
     """
 
     seed: OptInt = attrs.field(default=UNSET, metadata=INTEGER)
@@ -387,20 +387,33 @@ def bind(request: R, service: Service, *, validate: Validate = "documented") -> 
         _enforce(request, endpoint, service)
     if validate == "strict" and endpoint.fields:
         _enforce_names(request, endpoint, service)
-    return _with_model(request, endpoint, service)
+    return _completed(request, endpoint, service)
 
 
-def _with_model(request: R, endpoint: Endpoint, service: Service) -> R:
-    if request.model is not UNSET or "model" in (request.extra_body or ()):
+def _completed(request: R, endpoint: Endpoint, service: Service) -> R:
+    """
+    With the fields that the document both requires and gives a default, the model first.
+    """
+    given = request.extra_body or ()
+    missing = {
+        name: value
+        for name, value in endpoint.sent.items()
+        if getattr(request, name) is UNSET and name not in given
+    }
+    if request.model is UNSET and "model" not in given:
+        if endpoint.model is None:
+            raise InvalidRequestError(
+                f"model: {service.name} has no default model, so name one; "
+                "nothing was sent",
+                field="model",
+            )
+        missing["model"] = endpoint.model
+    if not missing:
         return request
-    if endpoint.model is None:
-        raise InvalidRequestError(
-            f"model: {service.name} has no default model, so name one; nothing was sent",
-            field="model",
-        )
     # Not evolve(): everything else has been checked already.
     bound = copy.copy(request)
-    object.__setattr__(bound, "model", endpoint.model)
+    for name, value in missing.items():
+        object.__setattr__(bound, name, value)
     return bound
 
 

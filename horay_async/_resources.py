@@ -178,7 +178,7 @@ class Chat:
     """
 
     def __init__(self, line: Line) -> None:
-        self.completions = ChatCompletions(line)
+        self.completions: ChatCompletions = ChatCompletions(line)
 
 
 class Completions:

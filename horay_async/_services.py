@@ -67,6 +67,11 @@ class Endpoint:
     The documented default model, which is always sent; None: the caller must name one.
     """
 
+    sent: Mapping[str, str] = attrs.field(factory=dict)
+    """
+    Other fields that the document both requires and gives a default: sent where not given.
+    """
+
     limits: Mapping[str, Range | OneOf] = attrs.field(factory=dict)
     """
     The documented range of a field. Enforced before anything is sent.
@@ -239,12 +244,12 @@ HORAY: Final = Service(
     images=Endpoint(
         path="/image/generations",
         model="black-forest-labs/FLUX.1-schnell",
+        sent={"image_size": "1024x1024"},
         limits={
             "image_size": OneOf(get_args(ImageSize)),
             "seed": Range(0, 9_999_999_999),
         },
         fields=frozenset({"model", "prompt", "image_size", "seed"}),
-        defaults={"image_size": "1024x1024"},
     ),
     models=Endpoint(path="/models"),
     user_info=Endpoint(path="/user/info"),

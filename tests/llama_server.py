@@ -69,6 +69,9 @@ params.port = 0
 params.n_parallel = int(slots)
 params.n_ctx = int(slots) * int(context)
 params.cache_ram_mib = 0
+# Several threads wait for each other without sleeping: on a machine that has other work,
+# too, they are ten times slower than one.
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.ui = False
 server = xllamacpp.Server(params)
 print("listening", server.listening_address, flush=True)
