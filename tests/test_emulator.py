@@ -407,6 +407,8 @@ async def test_ignore_eos(echo):
     answer = await echo(CHAT, ignore_eos=True, max_tokens=6)
     assert content(answer) == "Once upon a timeOnce upon"
     assert answer["choices"][0]["finish_reason"] == "length"
+    answer = await echo(CHAT, ignore_eos=True)
+    assert answer["usage"]["completion_tokens"] == 512
 
 
 async def test_prompts(echo):

@@ -80,11 +80,17 @@ async def test_http_1_0(emulator):
 
 
 async def test_expect_continue(emulator):
-    head, _, body = request(CHAT, expect="100-continue").partition(b"\r\n\r\n")
+    headers = {"expect": "100-continue", "transfer_encoding": "chunked"}
+    whole = request(CHAT, content_length=None, **headers)
+    head, _, body = whole.partition(b"\r\n\r\n")
     async with dial(emulator) as (reader, writer):
         writer.write(head + b"\r\n\r\n")
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(body)
+        # It is told once, however slowly it goes on.
+        for byte in b"%x\r\n" % len(body):
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+        writer.write(body + b"\r\n0\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
 
 
@@ -185,6 +191,7 @@ SILENT = {
     "event": lambda: Answer.sse("x", asyncio.Event(), "y"),
     "flow": lambda: Answer.sse("x", *[0.001, "y"] * 10_000),
     "endless": lambda: Answer(body=endless()),
+    "endless nothing": lambda: Answer(body=itertools.repeat(lambda: None)),
     "before the head": lambda: Answer(framing="raw", end="hang"),
 }
 
@@ -241,6 +248,16 @@ async def test_leaving_at_the_end_is_not_early(emulator):
         await reader.readuntil(b"[DONE]")
     await emulator.wait_until_idle()
     assert [seen.fate for seen in emulator.requests] == ["finished"]
+
+
+async def test_a_long_answer_holds_up_nobody(client, emulator):
+    long = {"ignore_eos": True, "n": 128, "max_tokens": 4096}
+    async with dial(emulator) as (_, writer):
+        writer.write(request(CHAT | long))
+        first = await emulator.wait_for_request()
+        async with client.get(emulator.base_url + "/models") as response:
+            assert response.status == 200
+        assert first.fate == "open"
 
 
 async def test_back_pressure():
