@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ._codec import usage_of
-from ._tool_calls import OpenCall, ToolCalls, unreadable, whole
+from ._tool_calls import OpenCall, ToolCalls, keep_unknown, unreadable, whole
 from ._values import Partial, PartialChoice, Token, Usage
 
 
@@ -83,11 +83,11 @@ class Assembly:
             # Azure begins with an empty chunk, and TGI's ids are all empty.
             found = {name: chunk[name] for name in _HEAD if chunk.get(name)}
             self._head = {**found, **self._head}
-        if isinstance(usage := chunk.get("usage"), dict) and usage:
+        if (usage := chunk.get("usage")) and isinstance(usage, dict):
             # The last one counts: some servers repeat a running total in every chunk.
             self._usage = usage
         if not _CHUNK.issuperset(chunk):
-            _keep_unknown(self._extra, chunk, _CHUNK)
+            keep_unknown(self._extra, chunk, _CHUNK)
         choices = chunk.get("choices")
         if not choices:
             return []
@@ -345,7 +345,7 @@ class _Choice:
         calls = [call.to_dict() for call in self.tool_calls.values()]
         legacy = self.function_call and self.function_call.value().function.to_dict()
         message: dict[str, Any] = {
-            **self.message_extra,
+            **_copied(self.message_extra),
             "role": self.role or "assistant",
             # A message that only calls tools has null, as in a plain reply.
             "content": text if text or not (calls or legacy) else None,
@@ -360,13 +360,14 @@ class _Choice:
         return {**self._common(), "message": message}
 
     def _common(self) -> dict[str, Any]:
-        logprobs = {"logprobs": self.logprobs} if self.logprobs else {}
-        return {
-            **self.extra,
+        common = {
+            **_copied(self.extra),
             "index": self.index,
             "finish_reason": self.finish_reason,
-            **logprobs,
         }
+        if self.logprobs:
+            common["logprobs"] = _copied(self.logprobs)
+        return common
 
 
 def join_halves(text: str, *, final: bool) -> tuple[str, str]:
@@ -391,20 +392,25 @@ def _text_of(content: Any) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def _keep_unknown(
-    into: dict[str, Any], source: Mapping[str, Any], known: frozenset[str]
-) -> None:
-    for name, value in source.items():
-        if name not in known and value is not None:
-            into[name] = value
-
-
 def _grow_unknown(
     into: dict[str, Any], source: Mapping[str, Any], known: frozenset[str]
 ) -> None:
     for name, value in source.items():
         if name not in known and value is not None:
             into[name] = _grown(into.get(name), value)
+
+
+def _copied(value: Any) -> Any:
+    """
+    A copy for a reply, which must not grow with the stream: of a list, or of an object
+    that holds lists.
+    """
+    if isinstance(value, dict):
+        return {
+            name: _copied(part) if isinstance(part, list) else part
+            for name, part in value.items()
+        }
+    return value.copy() if isinstance(value, list) else value
 
 
 def _grown(old: Any, new: Any) -> Any:

@@ -6,12 +6,12 @@ first token.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from types import TracebackType
 from typing import Final, TypeVar
 
 import attrs
@@ -30,7 +30,17 @@ from ._errors import (
 )
 from ._events import AttemptFailed, AttemptStarted, CallEnded, Hook, tell
 from ._governor import Governor, Lease
-from ._policy import LONGEST_WAIT, Failure, Retry, RetryPolicy, decide, parse_duration
+from ._intake import redacted
+from ._limits import Expired, Limit, Limits
+from ._policy import (
+    LONGEST_WAIT,
+    Failure,
+    GiveUp,
+    Retry,
+    RetryPolicy,
+    decide,
+    parse_duration,
+)
 from ._session import Body, Session
 from ._values import (
     PLAIN_DEADLINE,
@@ -50,8 +60,10 @@ ERROR_BODY_LIMIT: Final = 1 << 20
 Bytes that are read of an error's body.
 """
 
-
-SHORTEST_SECRET: Final = 8
+ERROR_BODY_SECONDS: Final = 10.0
+"""
+How long we wait for an error's body: the status has said the most important.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,11 +86,11 @@ class Call:
     What shares a rate limit: origin, key and model.
     """
 
-    body: bytes | None = None
+    body: bytes | None = attrs.field(default=None, repr=False)
 
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
-    query: Mapping[str, str] = attrs.field(factory=dict)
+    query: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
     stream: bool = False
 
@@ -94,23 +106,24 @@ class Attempts:
     """
 
     __slots__ = (
-        "_abort",
         "_begun",
         "_call",
         "_free_used",
         "_governor",
         "_hook",
         "_lease",
+        "_limit",
+        "_limits",
         "_loop",
         "_policy",
         "_retries",
-        "_scope",
+        "_running",
         "_session",
         "count",
         "deadline",
         "sent",
-        "timings",
         "timeouts",
+        "timings",
     )
 
     def __init__(
@@ -131,10 +144,10 @@ class Attempts:
         self._hook = hook
         self._begun = self._loop.time()
         self._lease: Lease | None = None
-        self._scope: asyncio.Timeout | None = None
-        self._abort: APIError | None = None
+        self._limits = Limits()
         self._free_used = False
         self._retries = 0
+        self._running = False
         self.timeouts = timeouts
         self.timings = Timings()
         self.count = 0
@@ -148,6 +161,7 @@ class Attempts:
         limit = timeouts.deadline
         if limit is None:
             limit = math.inf if call.stream else PLAIN_DEADLINE
+        self._limit = limit
         self.deadline: float | None = None if math.isinf(limit) else self._begun + limit
         """
         When the whole call must be over, by the loop's clock; None: never.
@@ -166,17 +180,19 @@ class Attempts:
             body = None
             try:
                 async with self.limit(self.deadline, self.deadline_exceeded):
+                    await self._take_lease()
                     body = await self._exchange()
-                    return await read(body)
+                    answer = await read(body)
             except APIError as error:
                 _let_go(body)
-                self.settle()
                 await self.judge(error, body)
             except BaseException:
                 _let_go(body)
-                raise
-            finally:
                 self.settle()
+                raise
+            else:
+                self.settle()
+                return answer
 
     async def send(self) -> Body:
         """
@@ -191,44 +207,49 @@ class Attempts:
         """
         while True:
             try:
+                async with self.limit(self.deadline, self.deadline_exceeded):
+                    await self._take_lease()
                 async with self.limit(*self._header_limit()):
                     return await self._exchange()
             except APIError as error:
                 await self.judge(error)
+            except BaseException:
+                self.settle()
+                raise
+
+    async def _take_lease(self) -> None:
+        asked = self._loop.time()
+        # Of the attempts before only the waiting counts on: their errors keep the rest.
+        self.timings = Timings(governor=self.timings.governor)
+        self._lease = await self._governor.lease(self._call.gate)
+        self.sent = self._loop.time()
+        self.timings.governor += self.sent - asked
 
     async def _exchange(self) -> Body:
-        call, began = self._call, self._loop.time()
-        self._lease = await self._governor.lease(call.gate)
-        try:
-            self.sent = self._loop.time()
-            self.timings.governor += self.sent - began
-            self.count += 1
-            if self._hook is not None:
-                event = AttemptStarted(
-                    attempt=self.count, method=call.method, path=call.path
-                )
-                tell(self._hook, event)
-            body = await self._session.exchange(
-                call.method,
-                call.path,
-                body=call.body,
-                headers=call.headers,
-                query=call.query,
-                stream=call.stream,
-                connect=self.timeouts.connect,
-            )
-            self.timings.headers = self._loop.time() - self.sent
-            if 200 <= body.status < 300:
-                self._lease.admitted()
-                return body
+        call = self._call
+        self.count += 1
+        self._running = True
+        started = AttemptStarted(attempt=self.count, method=call.method, path=call.path)
+        tell(self._hook, started)
+        body = await self._session.exchange(
+            call.method,
+            call.path,
+            body=call.body,
+            headers=call.headers,
+            query=call.query,
+            stream=call.stream,
+            connect=self.timeouts.connect,
+        )
+        self.timings.headers = self._loop.time() - self.sent
+        if not 200 <= body.status < 300:
             raise await self._refusal(body)
-        except BaseException:
-            self.settle()
-            raise
+        if self._lease is not None:
+            self._lease.admitted()
+        return body
 
-    def _header_limit(self) -> tuple[float | None, Callable[[], APIError]]:
+    def _header_limit(self) -> tuple[float | None, Expired]:
         first = self.timeouts.first_token
-        when = math.inf if first is None else self._loop.time() + first
+        when = math.inf if first is None else self.sent + first
         if self.deadline is not None and self.deadline <= when:
             return self.deadline, self.deadline_exceeded
         return (None if math.isinf(when) else when), self.no_first_token
@@ -238,13 +259,9 @@ class Attempts:
         Make the error of an answer that is not 2xx; the connection is done with.
         """
         try:
-            content = await body.read_all(ERROR_BODY_LIMIT)
-        except APIError:
-            # The status says more than that its explanation broke off.
-            content = b""
+            content = self.redact(await _explanation(body))
         finally:
             body.drop()
-        content = self.redact(content)
         facts = describe(content, status=body.status, content_type=body.content_type)
         error = status_error_of(
             facts, status=body.status, in_stream=False, service=self._call.service
@@ -253,19 +270,15 @@ class Attempts:
 
     def redact(self, content: bytes) -> bytes:
         """
-        The bytes without our key: some servers echo it.
+        The bytes without our key, plain or as JSON spells it: some servers echo it.
         """
-        secret = self._call.secret
-        # A key of a few letters is a test's, and cutting it out would maim any text.
-        if secret and len(secret) >= SHORTEST_SECRET:
-            return content.replace(secret.encode(), b"***")
-        return content
+        return redacted(content, self._call.secret)
 
     # Judging -------------------------------------------------------------------------
 
     async def judge(self, error: APIError, body: Body | None = None) -> None:
         """
-        Return when it is time to try again.
+        Settle the lease, and return when it is time to try again.
 
         Raises:
             APIError: This one, with its facts completed, when there is no use.
@@ -278,41 +291,58 @@ class Attempts:
             free_used=self._free_used,
             now=time.time(),
             dice=random.random(),  # noqa: S311 -- spreads callers, guards nothing
-            time_left=None
-            if self.deadline is None
-            else self.deadline - self._loop.time(),
+            time_left=self.deadline and self.deadline - self._loop.time(),
         )
-        retry = verdict if isinstance(verdict, Retry) else None
-        if self._hook is not None:
-            event = AttemptFailed(
-                attempt=self.count,
-                error=error,
-                wait=retry.wait if retry else None,
-                reason=verdict.reason,
-            )
-            tell(self._hook, event)
-        asked = retry.wait if retry else verdict.retry_after
-        limited = isinstance(error, RateLimitError) and asked is not None
-        if limited and asked <= LONGEST_WAIT:
-            self._governor.close(self._call.gate, asked)
-        if retry is None:
+        self._tell_failure(error, verdict)
+        closed = isinstance(error, RateLimitError) and self._close_gate(verdict)
+        # Only now: the place that it frees is not for a gate that has just closed.
+        self.settle()
+        if isinstance(verdict, GiveUp):
             error.retry_after = verdict.retry_after
             raise error
-        self._free_used = self._free_used or retry.free
-        self._retries += not retry.free
-        if not limited:
-            # A closed gate makes everyone wait, us included, in the order of coming.
+        self._free_used = self._free_used or verdict.free
+        self._retries += not verdict.free
+        if not closed:
             began = self._loop.time()
             async with self.limit(self.deadline, self.deadline_exceeded):
-                await asyncio.sleep(retry.wait)
+                await asyncio.sleep(verdict.wait)
             self.timings.governor += self._loop.time() - began
+
+    def _tell_failure(self, error: APIError, verdict: Retry | GiveUp) -> None:
+        # What fails between two attempts, in the queue say, is none of them.
+        if self._running:
+            self._running = False
+            failed = AttemptFailed(
+                attempt=self.count,
+                error=error,
+                wait=verdict.wait if isinstance(verdict, Retry) else None,
+                reason=verdict.reason,
+            )
+            tell(self._hook, failed)
+
+    def _close_gate(self, verdict: Retry | GiveUp) -> bool:
+        """
+        Make everyone wait who shares the limit, us included, in the order of coming.
+        """
+        if isinstance(verdict, Retry):
+            wait = verdict.wait
+        elif verdict.retry_after is None or verdict.retry_after > LONGEST_WAIT:
+            return False
+        else:
+            wait = verdict.retry_after
+        self._governor.close(self._call.gate, wait)
+        return True
 
     def complete(self, error: APIError, body: Body | None) -> None:
         """
         Add what this room knows to an error: meta, and the time since the beginning.
         """
+        facts = error.__dict__
+        if body is None and "pool" in facts:
+            # No response came, and still it is known where the time went.
+            self.timings.pool, self.timings.connect = facts["pool"], facts["connect"]
         if error.meta.status is None:
-            error.meta = self.meta(body)
+            error.meta = self.meta(body, reused=facts.get("reused", False))
         error.elapsed = self._loop.time() - self._begun
 
     def _failure(self, error: APIError) -> Failure:
@@ -330,45 +360,46 @@ class Attempts:
 
     # Clocks and aborting -------------------------------------------------------------
 
-    def limit(self, when: float | None, expired: Callable[[], APIError]) -> Limit:
+    def limit(self, when: float | None, expired: Expired) -> Limit:
         """
         Bound what stands in the `async with` by a moment of the loop's clock, and by
         `abort`.
         """
-        return Limit(self, when, expired)
+        return self._limits.until(when, expired)
 
     def abort(self, error: APIError) -> None:
         """
         Make whoever waits inside `limit` get this error, now; later waits get it too.
         """
-        self._abort = error
-        if self._scope is not None:
-            self._scope.reschedule(self._loop.time())
+        self.complete(error, None)
+        self._limits.stop(error)
 
     def deadline_exceeded(self) -> APIError:
         """
         The error of the deadline's clock.
         """
-        return DeadlineExceeded(
-            f"the call took longer than its deadline of {self.limit_in_seconds():g} s"
-            f" ({self.count} requests sent);"
-            " raise Timeouts(deadline=...) to wait longer"
+        return self._told_now(
+            DeadlineExceeded(
+                f"the call took longer than its deadline of {self._limit:g} s"
+                f" ({self.count} requests sent);"
+                " raise Timeouts(deadline=...) to wait longer"
+            )
         )
-
-    def limit_in_seconds(self) -> float:
-        """
-        The deadline as it was given.
-        """
-        return math.inf if self.deadline is None else self.deadline - self._begun
 
     def no_first_token(self) -> APIError:
         """
         The error of the first token's clock.
         """
-        return FirstTokenTimeoutError(
-            f"no content within {self.timeouts.first_token:g} s of sending;"
-            " raise Timeouts(first_token=...) to wait longer"
+        return self._told_now(
+            FirstTokenTimeoutError(
+                f"no content within {self.timeouts.first_token:g} s of sending;"
+                " raise Timeouts(first_token=...) to wait longer"
+            )
         )
+
+    def _told_now(self, error: APIError) -> APIError:
+        self.complete(error, None)
+        return error
 
     # Ending --------------------------------------------------------------------------
 
@@ -380,13 +411,19 @@ class Attempts:
         if lease is not None:
             lease.settle()
 
-    def meta(self, body: Body | None) -> Meta:
+    def meta(self, body: Body | None, *, reused: bool = False) -> Meta:
         """
         The facts around the last exchange.
+
+        Args:
+            reused: Where no body came: whether the connection had been used before.
         """
         if body is None:
             return Meta(
-                service=self._call.service, attempts=self.count, timings=self.timings
+                service=self._call.service,
+                attempts=self.count,
+                reused=reused,
+                timings=self.timings,
             )
         self.timings.pool = body.pool
         self.timings.connect = body.connect
@@ -415,51 +452,10 @@ class Attempts:
         self.timings.total = self._loop.time() - self._begun
         if self.timings.headers is not None:
             self.timings.body = self._loop.time() - self.sent - self.timings.headers
-        if self._hook is not None:
-            event = CallEnded(
-                path=self._call.path,
-                outcome=outcome,
-                meta=meta,
-                usage=usage,
-                error=error,
-            )
-            tell(self._hook, event)
-
-
-class Limit:
-    """
-    `asyncio.timeout_at` that raises our error, and that `Attempts.abort` can end early.
-    """
-
-    __slots__ = ("_attempts", "_expired", "_scope")
-
-    def __init__(
-        self,
-        attempts: Attempts,
-        when: float | None,
-        expired: Callable[[], APIError],
-    ) -> None:
-        self._attempts = attempts
-        self._expired = expired
-        self._scope = asyncio.timeout_at(when)
-
-    async def __aenter__(self) -> None:
-        if self._attempts._abort is not None:
-            raise self._attempts._abort
-        await self._scope.__aenter__()
-        self._attempts._scope = self._scope
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._attempts._scope = None
-        try:
-            await self._scope.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            raise (self._attempts._abort or self._expired()) from None
+        ended = CallEnded(
+            path=self._call.path, outcome=outcome, meta=meta, usage=usage, error=error
+        )
+        tell(self._hook, ended)
 
 
 def rate_limits(headers: CIMultiDict[str]) -> RateLimits:
@@ -484,6 +480,18 @@ def _count(text: str | None) -> int | None:
 
 def _duration(text: str | None) -> float | None:
     return None if text is None else parse_duration(text)
+
+
+async def _explanation(body: Body) -> bytes:
+    """
+    The body of a refusal, as far as it comes: the status says more than that it broke off.
+    """
+    content = bytearray()
+    with contextlib.suppress(APIError, TimeoutError):
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            while len(content) < ERROR_BODY_LIMIT and (block := await body.read()):
+                content += block
+    return bytes(content[:ERROR_BODY_LIMIT])
 
 
 def _let_go(body: Body | None) -> None:

@@ -12,6 +12,7 @@ import select
 import socket
 import time
 
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import aiohttp
@@ -19,7 +20,7 @@ import attrs
 
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
-from aiohttp.connector import NEEDS_CLEANUP_CLOSED, AddrInfoType, Connection
+from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.http import HttpProcessingError
 from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
@@ -89,67 +90,50 @@ class Trip(aiohttp.ClientTimeout):
     facts back; a TraceConfig that did the same would cost 10 µs a request.
     """
 
-    __slots__ = ("_began", "_making", "_ready", "protocol")
+    # aiohttp's other clocks stay off, and ours is not rounded up to whole seconds.
+    total = sock_connect = sock_read = None
+    ceil_threshold = math.inf
 
     # Frozen in the base class.
     __setattr__ = object.__setattr__
 
+    began: float | None = None
+    """
+    When the exchange asked for a connection; None in a borrowed session, always.
+    """
+
+    making: float | None = None
+    """
+    When it had a slot and no connection, so that one was made.
+    """
+
+    ready: float | None = None
+    """
+    When it had its connection.
+    """
+
+    protocol: Protocol | None = None
+    """
+    What the request went out on.
+    """
+
     def __init__(self, limit: float | None) -> None:
-        # aiohttp takes 0 for no limit, and rounds up to whole seconds above a threshold.
-        limit = None if limit is None or math.isinf(limit) else max(limit, 0.001)
-        super().__init__(connect=limit, ceil_threshold=math.inf)
-        self._began: float | None = None
-        self._making: float | None = None
-        self._ready: float | None = None
-        self.protocol: Protocol | None = None
-        """
-        What the request went out on; None before that, and in a borrowed session.
-        """
+        if limit is not None:
+            # aiohttp takes 0 for no limit.
+            limit = None if limit == math.inf else max(limit, 0.001)
+        self.connect = limit  # type: ignore[misc]  # frozen no more
 
-    def start(self) -> None:
+    def times(self) -> tuple[float, float, bool]:
         """
-        The exchange asks for a connection.
+        Seconds waited for a slot; seconds spent on DNS, TCP and TLS, 0 for a connection
+        that was there; and whether it was: the pool holds none but used ones.
         """
-        self._began = time.monotonic()
-
-    def make(self) -> None:
-        """
-        It has a slot and no connection: one is being made.
-        """
-        self._making = time.monotonic()
-
-    def arrive(self, protocol: Protocol) -> None:
-        """
-        It has its connection.
-        """
-        self._ready = time.monotonic()
-        protocol.answered = False
-        self.protocol = protocol
-
-    @property
-    def pool(self) -> float:
-        """
-        Seconds waited for a slot.
-        """
-        if self._began is None:
-            return 0.0
-        return (self._making or self._ready or time.monotonic()) - self._began
-
-    @property
-    def making(self) -> float:
-        """
-        Seconds spent on DNS, TCP and TLS: 0 for a connection that was there.
-        """
-        if self._making is None:
-            return 0.0
-        return (self._ready or time.monotonic()) - self._making
-
-    @property
-    def reused(self) -> bool:
-        """
-        The connection came out of the pool, which holds none but used ones.
-        """
-        return self._ready is not None and self._making is None
+        began, making, ready = self.began, self.making, self.ready
+        if began is None:
+            return 0.0, 0.0, False
+        if making is None:
+            return (ready or time.monotonic()) - began, 0.0, ready is not None
+        return making - began, (ready or time.monotonic()) - making, False
 
     @property
     def answered(self) -> bool:
@@ -162,16 +146,16 @@ class Trip(aiohttp.ClientTimeout):
         """
         The error for a connection that did not come in time.
         """
-        waited = self.pool + self.making
-        asked, got = self._began is not None, self._ready is not None
-        if asked and not got and self._making is None:
+        pool, making, _ = self.times()
+        waited = pool + making
+        if self.began is not None and self.making is None:
             return PoolTimeoutError(
                 f"all {limit} connections are in use; waited {waited:.1f} s:"
                 " raise max_connections, or send less at once"
             )
         return ConnectTimeoutError(
             f"no connection to {where} within {waited:.1f} s"
-            f" ({self.pool:.1f} s of it for a free slot)"
+            f" ({pool:.1f} s of it for a free slot)"
         )
 
 
@@ -205,6 +189,13 @@ class Protocol(ResponseHandler):
             exc.__cause__ = cause[0] if cause else None
             _break(self._payload, exc)
 
+    def close(self) -> None:
+        """
+        Close now: not after the rest of a request has gone out, nor after TLS's goodbyes,
+        for both of which a server may let us wait for ever.
+        """
+        self.abort()
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """
         The socket is closed.
@@ -236,12 +227,10 @@ class CheckedConnector(aiohttp.TCPConnector):
     A pool that reuses no connection with bytes over, and knows what a connection cost.
     """
 
-    def __init__(self, *, limit: int, secure: bool) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__(
             limit=limit,
             keepalive_timeout=KEEPALIVE,
-            # It wakes the loop every two seconds, so only where CPython needs it.
-            enable_cleanup_closed=secure and NEEDS_CLEANUP_CLOSED,
             socket_factory=_socket,
         )
         self._factory = functools.partial(  # type: ignore[assignment]  # a narrower one
@@ -259,17 +248,21 @@ class CheckedConnector(aiohttp.TCPConnector):
         A connection from the pool, or a new one; the trip notes which, and the time.
         """
         assert isinstance(timeout, Trip)
-        timeout.start()
+        timeout.began = time.monotonic()
         connection = await super().connect(req, traces, timeout)
         # Not one await from here: a cancellation would lose the connection.
-        assert isinstance(connection.protocol, Protocol)
-        timeout.arrive(connection.protocol)
+        timeout.ready = time.monotonic()
+        protocol = connection._protocol
+        assert isinstance(protocol, Protocol)
+        timeout.protocol = protocol
+        protocol.answered = False
         return connection
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
-            assert connection.protocol is not None
-            if not is_soiled(connection.protocol):
+            protocol = connection._protocol
+            assert protocol is not None
+            if not is_soiled(protocol):
                 break
             connection.close()
         return connection
@@ -281,7 +274,7 @@ class CheckedConnector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,
     ) -> ResponseHandler:
         assert isinstance(timeout, Trip)
-        timeout.make()
+        timeout.making = time.monotonic()
         if self._closed:
             raise aiohttp.ClientConnectionError
         # aiohttp's close() does not stop what is being made: it could take minutes.
@@ -292,14 +285,12 @@ class CheckedConnector(aiohttp.TCPConnector):
             finally:
                 self._in_the_making.discard(scope)
 
-    def abort(self) -> None:
+    def stop_making(self) -> None:
         """
-        Close every connection now, with all that was to be sent on it.
+        Break off the connections that are being made.
         """
         for scope in self._in_the_making:
             scope.reschedule(self._loop.time())
-        for protocol in self._protocols():
-            protocol.abort()
 
     def bury(self) -> None:
         """
@@ -364,6 +355,36 @@ def _socket(address: AddrInfoType) -> socket.socket:
     return sock
 
 
+async def open_pool(
+    limit: int,
+) -> tuple[aiohttp.ClientSession, AsyncGenerator[None]]:
+    """
+    An aiohttp session in the running loop, and its keeper: `aclose` that to close both.
+
+    `asyncio.run` closes its loop's async generators before it closes the loop. So a client
+    that is used in one run after another leaves no connection behind in any.
+    """
+    connector = CheckedConnector(limit)
+    http = aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+    )
+    # aiohttp would send a GET again by itself, unseen by whoever counts attempts.
+    http._retry_connection = False
+    keeper = _keep(http, connector)
+    await anext(keeper)
+    return http, keeper
+
+
+async def _keep(
+    http: aiohttp.ClientSession, connector: CheckedConnector
+) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        connector.stop_making()
+        await http.close()
+
+
 # Ending ----------------------------------------------------------------------------
 
 
@@ -379,8 +400,7 @@ def cut(response: aiohttp.ClientResponse) -> None:
         # aiohttp would keep both, and warn.
         response._connection = connection._protocol = None
     elif connection.transport is not None:
-        # Not close(): that would first send what is left of the request, and with TLS
-        # wait for the server's goodbye.
+        # In a borrowed session, its protocol's close() would not do.
         connection.transport.abort()
     response.close()
 

@@ -9,6 +9,7 @@ call goes through, then two, then four, for each that the server takes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 
@@ -60,7 +61,7 @@ class Lease:
 
     def admitted(self) -> None:
         """
-        The server took the request: a reopening gate opens wider.
+        The server took the request: a reopening gate opens wider. Twice counts once.
         """
         if self._gate is not None and not self._proven:
             self._proven = True
@@ -78,6 +79,8 @@ class Lease:
 class Governor:
     """
     The gates of one client, or of several that are given the same governor.
+
+    They must run on the same event loop, or on one after the other.
     """
 
     def __init__(self) -> None:
@@ -112,7 +115,7 @@ class Governor:
 
     def snapshot(self) -> dict[Hashable, GateState]:
         """
-        Every gate that is in use or closed.
+        Every gate that is in use, closed, or has not opened wide since.
         """
         return {key: gate.state() for key, gate in self._gates.items()}
 
@@ -123,11 +126,11 @@ class _Gate:
     """
 
     __slots__ = (
+        "_alarm",
         "_closed_until",
         "_gates",
         "_in_flight",
         "_key",
-        "_timer",
         "_unproven",
         "_waiting",
         "_window",
@@ -139,71 +142,107 @@ class _Gate:
         self._closed_until = 0.0
         self._window = math.inf
         self._in_flight = 0
+        # Sent, or about to be, without the server's word yet.
         self._unproven = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def free(self) -> bool:
-        return not self._waiting and self._open()
+        """
+        Whether one may enter without waiting for a turn.
+        """
+        self._bury()
+        return not self._waiting and self._is_open()
 
-    def _open(self) -> bool:
+    def _is_open(self) -> bool:
         return self._unproven < self._window and time.monotonic() >= self._closed_until
 
     async def turn(self) -> None:
+        """
+        Wait in the queue. Whoever returns from here enters at once.
+        """
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         self._wake()
         try:
             await place
-        except asyncio.CancelledError:
+        except BaseException:
+            # Cancelled, or thrown away with its loop.
             if place.done() and not place.cancelled():
-                # The turn had just come: it goes to the next one, with its place.
+                # The turn had just come: it goes to the next one.
                 self._unproven -= 1
-                self._wake()
             else:
-                self._waiting.remove(place)
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(place)
+            self._wake()
             self._forget()
             raise
         self._unproven -= 1
 
     def enter(self) -> None:
+        """
+        One more is under way.
+        """
         self._unproven += 1
         self._in_flight += 1
 
     def admitted(self) -> None:
+        """
+        The server took one.
+        """
         self._unproven -= 1
         # One more for each that was taken doubles the window every round trip.
         self._window = math.inf if self._window >= _WIDE_OPEN else self._window + 1
         self._wake()
 
     def close(self, wait: float) -> None:
+        """
+        Nobody enters for so long, and then one.
+        """
         self._closed_until = max(self._closed_until, time.monotonic() + wait)
         self._window = 1
         self._wake()
 
     def leave(self, *, proven: bool) -> None:
+        """
+        One is no longer under way.
+        """
         self._in_flight -= 1
-        if not proven:
-            self._unproven -= 1
+        self._unproven -= not proven
         self._wake()
         self._forget()
 
     def _wake(self) -> None:
-        while self._waiting and self._open():
+        """
+        Give the turn to those who may go, and see to it that the next is woken in time.
+        """
+        self._bury()
+        while self._waiting and self._is_open():
             place = self._waiting.popleft()
             if not place.done():
                 # Counted until the waiter runs and enters, or two could take one place.
                 self._unproven += 1
                 place.set_result(None)
-        if self._waiting and self._timer is None:
-            wait = self._closed_until - time.monotonic()
-            if wait > 0:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(wait, self._ring)
+        wait = self._closed_until - time.monotonic()
+        if self._waiting and wait > 0:
+            if self._alarm is None:
+                loop = self._waiting[0].get_loop()
+                self._alarm = loop.call_later(wait, self._ring)
+        elif self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _ring(self) -> None:
-        self._timer = None
+        self._alarm = None
         self._wake()
+
+    def _bury(self) -> None:
+        """
+        Forget who waited on a loop that is closed: neither they nor its alarm will wake.
+        """
+        while self._waiting and self._waiting[0].get_loop().is_closed():
+            del self._waiting[0]
+            self._alarm = None
 
     def _forget(self) -> None:
         """
@@ -219,6 +258,9 @@ class _Gate:
             del self._gates[self._key]
 
     def state(self) -> GateState:
+        """
+        What there is to see.
+        """
         return GateState(
             in_flight=self._in_flight,
             waiting=len(self._waiting),

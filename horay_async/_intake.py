@@ -7,19 +7,20 @@ the answer was finished when the server stopped. When and how to read is `_strea
 
 from __future__ import annotations
 
-import contextlib
+import json
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import orjson
 
 from ._assembly import Assembly
-from ._codec import ErrorFacts, describe, error_in, loads, status_error_of
+from ._codec import describe, error_in, loads, status_error_of
 from ._errors import (
     APIError,
     APIResponseValidationError,
+    APIStatusError,
     IncompleteStreamError,
     SSEDecodeError,
     UnconfirmedStreamError,
@@ -67,6 +68,7 @@ class Intake:
     __slots__ = (
         "_meta",
         "_redact",
+        "_sniffing",
         "_sse",
         "_strict_end",
         "_whole",
@@ -103,13 +105,16 @@ class Intake:
         `FINISHED` or `UNCONFIRMED`, once the answer has ended; errors are raised.
         """
         self.reason = ""
+        """
+        Why it is `UNCONFIRMED`.
+        """
         self._sse = SSEDecoder()
         self._strict_end = strict_end
         self._meta = meta or Meta()
         self._redact = redact
-        self._whole: bytearray | bool | None = None
-        if streamed is not None:
-            self._whole = False if streamed else bytearray()
+        self._sniffing = streamed is None
+        # A whole reply in place of a stream, as far as it has come.
+        self._whole: bytearray | None = bytearray() if streamed is False else None
 
     @property
     def pings(self) -> int:
@@ -120,114 +125,121 @@ class Intake:
 
     def take(self, block: bytes) -> None:
         """
-        Read one block of the body.
+        Read one block of the body. What comes after the answer's end is not looked at.
 
         Raises:
             APIStatusError: The server reported an error inside the stream.
             SSEDecodeError: An event is no chunk, or is longer than the ceiling.
             IncompleteStreamError: `[DONE]` without any answer.
             UnconfirmedStreamError: `[DONE]` too early, and `strict_end`.
+            APIResponseValidationError: What came in place of a stream is too long.
         """
-        if self._whole is not False:
-            block = self._sniff(block)
-        for event in self._sse.feed(block):
-            self._event(event)
-            if self.outcome is not None:
-                return
-        if self._sse.stray:
-            self._judge_stray()
-
-    def _sniff(self, block: bytes) -> bytes:
-        """
-        Tell a whole reply from a stream, and gather it; returns what is a stream's.
-        """
+        if self.outcome is not None:
+            return
+        if self._sniffing:
+            self._sniff(block)
         if self._whole is None:
-            # Some servers send streams as text/plain, or do not name a type at all.
-            begins = block.lstrip()[:1]
-            if not begins:
-                return block
-            self._whole = bytearray() if begins in (b"{", b"<") else False
-        if isinstance(self._whole, bytearray):
+            self._read(self._sse.feed(block))
+        elif len(self._whole) + len(block) <= BODY_LIMIT:
             self._whole += block
-            if len(self._whole) > BODY_LIMIT:
-                msg = f"the answer is longer than {BODY_LIMIT} bytes"
-                raise APIResponseValidationError(msg)
-            return b""
-        return block
+        else:
+            raise APIResponseValidationError(
+                f"the answer is longer than {BODY_LIMIT} bytes"
+            )
 
     def end(self, cause: APIError | None = None) -> None:
         """
         The body has ended, cleanly or by `cause`: judge what there is.
 
         Raises:
+            APIError: As `take`.
             IncompleteStreamError: The answer was not finished.
+            APIResponseValidationError: What came in place of a stream is no reply.
         """
-        if isinstance(self._whole, bytearray):
-            if cause is None:
-                self._take_whole(bytes(self._whole))
-        elif (event := self._sse.flush()) is not None:
-            # The last blank line is often forgotten; an event that was cut is not JSON.
-            with contextlib.suppress(SSEDecodeError):
-                self._event(event)
-        if self._sse.stray:
-            self._judge_stray()
-        if self.outcome is None:
-            self._hung_up(cause)
-
-    def _hung_up(self, cause: APIError | None) -> None:
-        if self.assembly.finished:
-            self.outcome = Outcome.FINISHED
+        if self.outcome is not None:
             return
-        pieces = self.assembly.pieces
-        raise IncompleteStreamError(
-            "the server hung up before the answer was finished,"
-            f" after {pieces} piece{'s' * (pieces != 1)} of it"
-            + (f": {cause}" if cause else "")
-        ) from cause
+        if self._whole is None:
+            # The last blank line is often forgotten; an event that was cut is not JSON.
+            last = self._sse.flush()
+            self._read([last] if last and _is_whole(last) else [])
+        elif cause is None:
+            self._take_whole(bytes(self._whole.lstrip()))
+        if self.outcome is not None:
+            return
+        if not self.assembly.finished:
+            raise self._hung_up(cause) from cause
+        self.outcome = Outcome.FINISHED
 
-    def _take_whole(self, content: bytes) -> None:
+    def _sniff(self, block: bytes) -> None:
         """
-        Something else came in place of a stream: a whole reply will do, as one chunk.
+        Tell a whole reply from a stream by the first byte, whatever the headers say.
+
+        Some servers send streams as text/plain, or do not name a type at all.
         """
-        try:
-            reply = loads(content)
-        except ValueError:
-            kind = self._meta.headers.get("content-type", "")
-            facts = describe(
-                self._redact(content), status=self._meta.status or 0, content_type=kind
-            )
-            raise APIResponseValidationError(
-                f"expected a stream, but the server sent {kind or 'this'}:"
-                f" {facts.message}",
-                content=self._redact(content),
-            ) from None
-        self._chunk(reply, "", odd=True)
+        begins = block.lstrip()[:1]
+        if begins:
+            self._sniffing = False
+            if begins in b'{[<"':
+                self._whole = bytearray()
+
+    # Events ------------------------------------------------------------------------------
+
+    def _read(self, events: Iterable[Event]) -> None:
+        # Whether a bare line stood before the events that came with it nobody knows. A
+        # server that reports an error so has nothing more to say: it counts as the last
+        # thing before the end.
+        refusal = self._bare_error() if self._sse.stray else None
+        for event in events:
+            # The length is looked at first, as this is asked for every token.
+            if len(event.data) > 16 or not _is_done(event.data):
+                self._event(event)
+            elif refusal is None:
+                self._conclude("[DONE]")
+                return
+        if refusal is not None:
+            raise refusal
 
     def _event(self, event: Event) -> None:
-        data = event.data
-        if len(data) < 16 and data.strip() == b"[DONE]":
-            self._done()
-            return
-        odd = False
+        data, odd = event.data, False
         try:
             chunk = orjson.loads(data)
         except ValueError:
-            if data.startswith(b":") or not data.strip():
-                # A gateway has wrapped a keep-alive comment into an event.
-                return
             try:
                 chunk = loads(data)
             except ValueError:
+                if event.event == "error":
+                    raise self._reported(data) from None
+                if data.startswith(b":") or not data.strip():
+                    # A gateway has wrapped a keep-alive comment into an event.
+                    return
                 raise self._malformed(data) from None
             odd = True
-        self._chunk(chunk, event.event, odd=odd)
+        if error_in(chunk, event.event) is not None:
+            raise self._reported(data)
+        self._chunk(chunk, data, odd=odd)
 
-    def _chunk(self, chunk: Any, name: str, *, odd: bool) -> None:
-        if (facts := error_in(chunk, name)) is not None:
-            raise self._reported(facts)
+    def _chunk(self, chunk: Any, data: bytes, *, odd: bool) -> None:
         if not isinstance(chunk, dict):
-            raise self._malformed(repr(chunk).encode("utf-8", "replace"))
-        self.feed(self.ready, self.assembly.add(chunk, odd=odd), chunk)
+            raise self._malformed(data)
+        try:
+            tokens = self.assembly.add(chunk, odd=odd)
+        except APIResponseValidationError as error:
+            raise SSEDecodeError(error.message, content=self._redact(data)) from None
+        self.feed(self.ready, tokens, chunk)
+
+    def _bare_error(self) -> APIStatusError | None:
+        """
+        The error in the lines that the standard ignores, if there is one: `error: {…}`
+        (llama.cpp in 2025), or a JSON body without a field's name (gateways).
+        """
+        stray = self._sse.stray.copy()
+        self._sse.stray.clear()
+        for line in stray:
+            if line.startswith(b"error:"):
+                return self._reported(line[6:])
+            if line.startswith(b"{") and _is_error(line):
+                return self._reported(line)
+        return None
 
     def _malformed(self, data: bytes) -> SSEDecodeError:
         data = self._redact(data)
@@ -236,45 +248,118 @@ class Intake:
             f"an event of the stream is no chunk: {shown!r}", content=data
         )
 
-    def _reported(self, facts: ErrorFacts) -> APIError:
+    def _reported(self, data: bytes) -> APIStatusError:
+        """
+        The error that the server tells in these bytes.
+        """
+        content = self._redact(data)
         error = status_error_of(
-            facts,
+            describe(content, status=self._meta.status or 0),
             status=self._meta.status,
             in_stream=True,
             service=self._meta.service,
         )
-        return error.with_facts(meta=self._meta)
+        return error.with_facts(meta=self._meta, content=content)
 
-    def _judge_stray(self) -> None:
-        """
-        Lines that the standard ignores may be an error: `error: {…}` (llama.cpp in 2025),
-        or a JSON body without a field's name (gateways).
-        """
-        stray = list(self._sse.stray)
-        self._sse.stray.clear()
-        for line in stray:
-            named = line.startswith(b"error:")
-            if not named and not line.startswith(b"{"):
-                continue
-            with contextlib.suppress(ValueError):
-                data = loads(line[6:] if named else line)
-                if (facts := error_in(data, "error" if named else "")) is not None:
-                    raise self._reported(facts)
+    # The end -------------------------------------------------------------------------
 
-    def _done(self) -> None:
+    def _take_whole(self, content: bytes) -> None:
         """
-        `[DONE]` came: the answer is whole if every choice has said why it stopped.
+        Something else came in place of a stream: a whole reply will do, as one chunk.
+        """
+        try:
+            reply = loads(content)
+        except ValueError:
+            reply = None
+        if error_in(reply) is not None:
+            raise self._reported(content)
+        if not isinstance(reply, dict) or not reply.get("choices"):
+            raise misfit("a stream", self._redact(content), self._meta)
+        self._chunk(reply, content, odd=True)
+        self._conclude("the whole reply")
+
+    def _conclude(self, what: str) -> None:
+        """
+        The server says that this was all: it is, if every choice has said why it stopped.
         """
         assembly = self.assembly
         if assembly.finished:
             self.outcome = Outcome.FINISHED
-        elif not assembly.started:
+            return
+        if not assembly.started:
             raise IncompleteStreamError("the server ended the stream without an answer")
-        else:
-            self.reason = (
-                f"[DONE] came, but a finish reason for only {assembly.ended}"
-                f" of {assembly.n} choices"
-            )
-            if self._strict_end:
-                raise UnconfirmedStreamError(self.reason)
-            self.outcome = Outcome.UNCONFIRMED
+        self.reason = (
+            f"{what} came, but a finish reason for only {assembly.ended}"
+            f" of {assembly.n} choices"
+        )
+        if self._strict_end:
+            raise UnconfirmedStreamError(self.reason)
+        self.outcome = Outcome.UNCONFIRMED
+
+    def _hung_up(self, cause: APIError | None) -> IncompleteStreamError:
+        pieces = self.assembly.pieces
+        return IncompleteStreamError(
+            "the server hung up before the answer was finished,"
+            f" after {pieces} piece{'s' * (pieces != 1)} of it"
+            + (f": {cause}" if cause else "")
+        )
+
+
+def misfit(expected: str, content: bytes, meta: Meta) -> APIResponseValidationError:
+    """
+    The error for a body that is something else than was asked for.
+
+    Args:
+        content: What came, without the key.
+    """
+    kind = meta.headers.get("content-type", "")
+    said = "an empty body"
+    if content.strip():
+        said = describe(content, status=meta.status or 0, content_type=kind).message
+    return APIResponseValidationError(
+        f"expected {expected} from {meta.service or 'the server'}, but it sent"
+        f" {kind or 'no content type'}: {said}",
+        content=content,
+        meta=meta,
+    )
+
+
+SHORTEST_SECRET: Final = 8
+"""
+A key of fewer characters is a test's, and cutting it out would maim any text.
+"""
+
+
+def redacted(content: bytes, secret: str | None) -> bytes:
+    """
+    The bytes without the key, plain or as JSON spells it: some servers echo it.
+    """
+    if secret and len(secret) >= SHORTEST_SECRET:
+        quoted = json.dumps(secret)[1:-1]
+        for spelling in (secret, quoted, quoted.replace("/", r"\/")):
+            content = content.replace(spelling.encode(), b"***")
+    return content
+
+
+def _is_done(data: bytes) -> bool:
+    return data.strip() == b"[DONE]"
+
+
+def _is_whole(event: Event) -> bool:
+    """
+    Whether an event that no blank line ended is not a part of one.
+    """
+    if event.event == "error" or _is_done(event.data):
+        return True
+    try:
+        loads(event.data)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_error(line: bytes) -> bool:
+    try:
+        return error_in(loads(line)) is not None
+    except ValueError:
+        return False

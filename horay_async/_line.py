@@ -11,15 +11,17 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from multidict import CIMultiDict
+
 from ._attempts import Attempts, Call
-from ._codec import describe, error_in, loads, pack, status_error_of
-from ._errors import APIError, APIResponseValidationError
+from ._codec import error_in, loads, pack, status_error_of
+from ._errors import APIError, IncompleteStreamError
 from ._governor import Governor
-from ._intake import Intake
+from ._intake import Intake, misfit
 from ._policy import RetryPolicy
 from ._requests import Request, bind, endpoint_of
 from ._services import Endpoint
-from ._session import Body, Session
+from ._session import NOTHING, Body, Session
 from ._settings import Settings, check_timeouts
 from ._stream import Kind, TokenStream
 from ._values import Meta, Outcome, Response, Timeouts
@@ -31,6 +33,9 @@ ReplyT = TypeVar("ReplyT")
 ChunkT = TypeVar("ChunkT")
 
 Parse = Callable[[Any, Meta], T]
+"""
+Makes the reply of the JSON.
+"""
 
 BODY_LIMIT: Final = 256 << 20
 """
@@ -58,6 +63,8 @@ class Line:
 
         Raises:
             InvalidRequestError: It cannot be right; nothing was sent.
+            ConfigurationError: The clocks cannot.
+            TypeError: The request is another kind's.
         """
         fields = dict(fields)
         timeouts = check_timeouts(
@@ -89,16 +96,12 @@ class Line:
         Args:
             chat: Where the server streams although nobody asked for it: a chat's stream.
         """
-        call = self._call(request, stream=False)
         n = _choices_of(request)
 
         def assemble(content: bytes, meta: Meta) -> Any:
-            intake = Intake(n, meta=meta)
-            intake.take(content)
-            if intake.outcome is None:
-                intake.end()
-            return intake.assembly.body(chat=chat)
+            return _assembled(content, n, meta, chat=chat)
 
+        call = self._call(request, stream=False)
         return await self._fetch(call, timeouts, parse, assemble)
 
     async def get(
@@ -112,7 +115,7 @@ class Line:
             path=endpoint.path,
             service=self.settings.service.name,
             gate=self._gate(None),
-            headers=self.settings.headers,
+            headers=_headers(self.settings.headers),
             query=self.settings.query,
             secret=self.settings.key,
         )
@@ -142,30 +145,26 @@ class Line:
 
     def _call(self, request: Request, *, stream: bool) -> Call:
         settings = self.settings
-        headers, query = settings.headers, settings.query
-        if request.extra_headers:
-            headers = {**headers, **request.extra_headers}
-        if request.extra_query:
-            extra = {name: str(value) for name, value in request.extra_query.items()}
-            query = {**query, **extra}
+        extra = request.extra_query or {}
+        query = {name: str(value) for name, value in extra.items()}
         return Call(
             method="POST",
             path=endpoint_of(request, settings.service).path,
             service=settings.service.name,
-            gate=self._gate(request),
+            gate=self._gate(_sent(request, "model")),
             body=pack(request, stream=stream),
-            headers=headers,
-            query=query,
+            headers=_headers(settings.headers, request.extra_headers or {}),
+            query={**settings.query, **query},
             stream=stream,
             secret=settings.key,
         )
 
-    def _gate(self, request: Request | None) -> tuple[str, str | None, Any]:
+    def _gate(self, model: Any) -> tuple[str, str | None, str | None]:
         """
         What shares a rate limit.
         """
-        model = None if request is None else getattr(request, "model", None)
-        return (self.settings.base_url, self.settings.key, model)
+        name = model if isinstance(model, str) else None
+        return (self.settings.base_url, self.settings.key, name)
 
     def _attempts(self, call: Call, timeouts: Timeouts) -> Attempts:
         return Attempts(
@@ -189,16 +188,21 @@ class Line:
         async def read(body: Body) -> tuple[T, Response, Meta]:
             content = await body.read_all(BODY_LIMIT)
             meta = attempts.meta(body)
+            clean = attempts.redact(content)
+
+            def understood(content: bytes) -> T:
+                if assemble and _is_stream(body, content):
+                    return parse(assemble(content, meta), meta)
+                return parse(_decoded(content, meta), meta)
+
             try:
-                if assemble and body.content_type == "text/event-stream":
-                    value = assemble(content, meta)
-                else:
-                    value = _decoded(content, body, meta)
-                answer = parse(value, meta)
+                # First without our key: an error quotes the answer. An answer may hold it.
+                answer = understood(clean)
+                if clean != content:
+                    answer = understood(content)
             except APIError as error:
-                raise error.with_facts(
-                    content=attempts.redact(content), meta=meta
-                ) from error.__cause__
+                error.with_facts(content=clean, meta=meta)
+                raise
             response = Response(
                 status_code=body.status, headers=body.headers, content=content
             )
@@ -210,17 +214,83 @@ class Line:
             attempts.ended(Outcome.CANCELLED, attempts.meta(None), error=error)
             raise
         except Exception as error:
-            late = isinstance(error, TimeoutError)
-            outcome = Outcome.TIMED_OUT if late else Outcome.FAILED
             meta = error.meta if isinstance(error, APIError) else attempts.meta(None)
-            attempts.ended(outcome, meta, error=error)
+            attempts.ended(_outcome_of(error), meta, error=error)
             raise
         usage = getattr(answer, "usage", None)
         attempts.ended(Outcome.FINISHED, meta, usage=usage)
         return answer, response
 
 
-def _decoded(content: bytes, body: Body, meta: Meta) -> Any:
+def _outcome_of(error: Exception) -> Outcome:
+    if isinstance(error, TimeoutError):
+        return Outcome.TIMED_OUT
+    if isinstance(error, IncompleteStreamError):
+        return Outcome.INCOMPLETE
+    return Outcome.FAILED
+
+
+# What goes out -----------------------------------------------------------------------
+
+
+def _headers(
+    default: Mapping[str, str], extra: Mapping[str, str] = NOTHING
+) -> CIMultiDict[str]:
+    """
+    Both as one, the call's own last; of names that differ in case alone only one stays.
+    """
+    headers: CIMultiDict[str] = CIMultiDict()
+    for given in (default, extra):
+        for name, value in given.items():
+            headers[name] = value
+    return headers
+
+
+def _sent(request: Request, name: str) -> Any:
+    """
+    A field as the wire has it: `extra_body` has the last word.
+    """
+    extra = request.extra_body or {}
+    return extra[name] if name in extra else getattr(request, name, None)
+
+
+def _choices_of(request: Request) -> int:
+    """
+    How many choices the answer will have: *n* for each prompt.
+    """
+    n, prompt = _sent(request, "n"), _sent(request, "prompt")
+    if not isinstance(n, int) or n < 1:
+        n = 1
+    if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
+        return n * len(prompt)
+    return n
+
+
+# What comes in -----------------------------------------------------------------------
+
+
+def _is_stream(body: Body, content: bytes) -> bool:
+    """
+    Whether the server streams, though nobody asked for it. No JSON begins like an event.
+    """
+    begins = content.lstrip()[:6]
+    return body.content_type == "text/event-stream" or begins.startswith(
+        (b"data:", b"event:", b":")
+    )
+
+
+def _assembled(content: bytes, n: int, meta: Meta, *, chat: bool) -> Any:
+    intake = Intake(n, meta=meta, streamed=None)
+    try:
+        intake.take(content)
+        intake.end()
+    except APIError as error:
+        error.partial = intake.assembly.partial()
+        raise
+    return intake.assembly.body(chat=chat)
+
+
+def _decoded(content: bytes, meta: Meta) -> Any:
     """
     The JSON value of a plain answer.
 
@@ -231,25 +301,9 @@ def _decoded(content: bytes, body: Body, meta: Meta) -> Any:
     try:
         value = loads(content)
     except ValueError:
-        facts = describe(content, status=body.status, content_type=body.content_type)
-        said = facts.message if content.strip() else "an empty body"
-        raise APIResponseValidationError(
-            f"expected JSON from {meta.service}, but it sent"
-            f" {body.content_type or 'no content type'}: {said}"
-        ) from None
+        raise misfit("JSON", content, meta) from None
     if (reported := error_in(value)) is not None:
         raise status_error_of(
-            reported, status=body.status, in_stream=False, service=meta.service
+            reported, status=meta.status, in_stream=False, service=meta.service
         )
     return value
-
-
-def _choices_of(request: Request) -> int:
-    """
-    How many choices the answer will have: *n* for each prompt.
-    """
-    n = (request.extra_body or {}).get("n") or getattr(request, "n", None) or 1
-    prompt = getattr(request, "prompt", None)
-    if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
-        return n * len(prompt)
-    return n

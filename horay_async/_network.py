@@ -12,7 +12,7 @@ import ssl
 import urllib.request
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import attrs
@@ -91,6 +91,31 @@ TLS = ssl.SSLContext | bool | str | os.PathLike[str]
 """
 A context, a file or directory of CA certificates, or False to trust anyone.
 """
+
+
+async def route(
+    url: URL, proxy: Proxy | None, choice: TLS | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """
+    How to reach a server: aiohttp's arguments for each request, and headers to add to it.
+
+    Raises:
+        ConfigurationError: The certificates cannot be read.
+    """
+    secure = url.scheme == "https"
+    options: dict[str, Any] = {"ssl": True}
+    if secure or (proxy is not None and proxy.url.scheme == "https"):
+        options["ssl"] = await trust(choice)
+    if proxy is None:
+        return options, {}
+    options["proxy"] = proxy.url
+    if proxy.authorization is None:
+        return options, {}
+    credentials: dict[str, str] = {"Proxy-Authorization": proxy.authorization}
+    if secure:
+        # With the CONNECT that asks for a tunnel, and not inside it.
+        return {**options, "proxy_headers": credentials}, {}
+    return options, credentials
 
 
 async def trust(choice: TLS | None) -> ssl.SSLContext | bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import ssl as tls
+import warnings
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
-from ._connector import CheckedConnector, PoolStats, Trip, cut
+from ._connector import CheckedConnector, PoolStats, Trip, cut, open_pool
 from ._errors import (
     APIConnectionError,
     APIResponseValidationError,
@@ -27,7 +27,7 @@ from ._errors import (
     HorayError,
     WrongLoopError,
 )
-from ._network import TLS, Proxy, cause_of, explain, trust
+from ._network import TLS, Proxy, cause_of, explain, route
 
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -59,6 +59,9 @@ class Session:
     It belongs to that loop until the loop is closed; then it starts anew.
     """
 
+    # For an instance that its constructor refused.
+    _http: aiohttp.ClientSession | None = None
+
     def __init__(
         self,
         *,
@@ -82,10 +85,10 @@ class Session:
         Raises:
             ConfigurationError: `proxy` is no http or https URL.
         """
-        self.closed = False
+        self.closed: bool = False
         self._base = base_url
         self._url = URL(base_url, encoded=True)
-        self.where = f"{self._url.host}:{self._url.port}"
+        self.where: str = f"{self._url.host}:{self._url.port}"
         """
         The server, for messages.
         """
@@ -96,7 +99,7 @@ class Session:
         self._ssl = ssl
         self._limit = max_connections
         self._borrowed = session
-        self._http: aiohttp.ClientSession | None = None
+        self._keeper: AsyncGenerator[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._responses: set[aiohttp.ClientResponse] = set()
@@ -184,18 +187,16 @@ class Session:
         if self._loop is not asyncio.get_running_loop():
             self._leave()
         self.closed = True
-        http, self._http = self._http, None
+        self._http = None
         for response in list(self._responses):
             response.content.set_exception(_closed())
             cut(response)
         self._responses.clear()
-        if http is None or http is self._borrowed:
-            return
-        assert isinstance(http.connector, CheckedConnector)
-        http.connector.abort()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await http.close()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await keeper.aclose()
 
     def stats(self) -> PoolStats:
         """
@@ -224,66 +225,27 @@ class Session:
                 await self._choose()
                 if self.closed:
                     raise _closed()
-                self._http = self._borrowed or self._make()
+                self._http = self._borrowed
+            if self._http is None:
+                self._http, self._keeper = await open_pool(self._limit)
             return self._http
 
     async def _choose(self) -> None:
-        """
-        Settle what all requests have in common: proxy, certificates, headers.
-        """
         proxy = self._proxy
         if self._asks_environment:
             proxy = Proxy.from_environment(self._url)
-        secure = self._url.scheme == "https"
-        trusted: tls.SSLContext | bool = True
-        if secure or (proxy is not None and proxy.url.scheme == "https"):
-            # Kept, should the session start anew on another loop.
-            self._ssl = trusted = await trust(self._ssl)
-        self._options = {
-            "allow_redirects": False,
-            "raise_for_status": False,
-            "ssl": trusted,
-        }
-        extra = {}
-        if proxy is not None:
-            self._options["proxy"] = proxy.url
-            if proxy.authorization is not None:
-                extra["Proxy-Authorization"] = proxy.authorization
-                if secure:
-                    # For the tunnel only. Over plain HTTP aiohttp would not send these.
-                    self._options["proxy_headers"], extra = extra, {}
+        options, extra = await route(self._url, proxy, self._ssl)
+        own = self._own_headers
+        # Kept, should the session start anew on another loop.
+        self._ssl = options["ssl"]
+        self._options = {**options, "allow_redirects": False, "raise_for_status": False}
+        # Not aiohttp's session headers: it would send those, the key with them, to the
+        # proxy as well, in the CONNECT that asks for a tunnel.
         self._headers = {
-            (stream, sends): self._common_headers(extra, stream=stream, sends=sends)
+            (stream, sends): _headers(extra, own, stream=stream, sends=sends)
             for stream in (False, True)
             for sends in (False, True)
         }
-
-    def _common_headers(
-        self, extra: Mapping[str, str], *, stream: bool, sends: bool
-    ) -> CIMultiDict[str]:
-        # Not aiohttp's session headers: it would send those, the key with them, to the
-        # proxy as well, in the CONNECT that asks for a tunnel.
-        headers = CIMultiDict(
-            {"Accept": "text/event-stream" if stream else "application/json"}
-        )
-        if stream:
-            # What is compressed comes in blocks, not token by token.
-            headers["Accept-Encoding"] = "identity"
-        if sends:
-            headers["Content-Type"] = "application/json"
-        headers.update(extra)
-        headers.update(self._own_headers)
-        return headers
-
-    def _make(self) -> aiohttp.ClientSession:
-        secure = self._url.scheme == "https"
-        http = aiohttp.ClientSession(
-            connector=CheckedConnector(limit=self._limit, secure=secure),
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        # aiohttp would send a GET again by itself, unseen by whoever counts attempts.
-        http._retry_connection = False
-        return http
 
     def _leave(self) -> None:
         """
@@ -302,12 +264,31 @@ class Session:
         for response in list(self._responses):
             cut(response)
         self._responses.clear()
-        http, self._http, self._loop = self._http, None, None
+        self._bury()
+        self._loop = self._keeper = None
         self._opening = asyncio.Lock()
-        if http is not None and http is not self._borrowed:
-            assert isinstance(http.connector, CheckedConnector)
+
+    def _bury(self) -> None:
+        http, self._http = self._http, None
+        # A loop that asyncio.run closed has closed the pool before, as it does with all
+        # async generators.
+        if http is not None and isinstance(http.connector, CheckedConnector):
             http.connector.bury()
             http.detach()
+
+    def __del__(self) -> None:
+        http = self._http
+        if http is None or http is self._borrowed or http.closed:
+            return
+        if self._loop is None or self._loop.is_closed():
+            self._bury()
+        # Else the loop closes the pool, as it finalises async generators that nobody holds.
+        warnings.warn(
+            f"a client for {self.where} was not closed: use `async with`, or close()",
+            ResourceWarning,
+            source=self,
+            stacklevel=1,
+        )
 
     # Failing -------------------------------------------------------------------------
 
@@ -320,11 +301,10 @@ class Session:
         else:
             failure = APIConnectionError(explain(error, self.where))
             failure.__cause__ = cause_of(error)
+        pool, making, reused = trip.times()
+        answered = trip.answered or isinstance(error, aiohttp.ClientResponseError)
         return failure.with_facts(
-            reused=trip.reused,
-            answered=trip.answered or isinstance(error, aiohttp.ClientResponseError),
-            pool=trip.pool,
-            connect=trip.making,
+            reused=reused, answered=answered, pool=pool, connect=making
         )
 
 
@@ -364,17 +344,10 @@ class Body:
         """
         In lower case and without parameters; "" where there is none.
         """
-        self.reused = trip.reused
+        self.pool, self.connect, self.reused = trip.times()
         """
-        It came over a connection that had been used before.
-        """
-        self.pool = trip.pool
-        """
-        Seconds waited for a free slot.
-        """
-        self.connect = trip.making
-        """
-        Seconds spent on DNS, TCP and TLS: 0 for a connection from the pool.
+        Seconds waited for a free slot; seconds spent on DNS, TCP and TLS; and whether it
+        came over a connection that had been used before, for which the latter are 0.
         """
         session._responses.add(response)
 
@@ -479,7 +452,8 @@ class Body:
         self._session._responses.discard(self._response)
         # It has none after a whole body, unless the server answered before it had the
         # whole request, or wants to speak another protocol.
-        cut(self._response)
+        if self._response._connection is not None:
+            cut(self._response)
 
     def _failure(self, error: BaseException) -> APIConnectionError:
         failure = APIConnectionError(explain(error, self._session.where))
@@ -499,6 +473,19 @@ class Body:
                 self._response._loop.call_soon_threadsafe(cut, self._response)
             except RuntimeError:
                 cut(self._response)
+
+
+def _headers(*more: Mapping[str, str], stream: bool, sends: bool) -> CIMultiDict[str]:
+    accept = "text/event-stream" if stream else "application/json"
+    headers = CIMultiDict({"Accept": accept})
+    if stream:
+        # What is compressed comes in blocks, not token by token.
+        headers["Accept-Encoding"] = "identity"
+    if sends:
+        headers["Content-Type"] = "application/json"
+    for one in more:
+        headers.update(one)
+    return headers
 
 
 def _closed() -> ClientClosedError:

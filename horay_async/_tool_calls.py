@@ -133,8 +133,8 @@ class OpenCall:
             self._arguments.append(arguments)
         elif arguments is not None:
             self._arguments.append(_dumped(arguments))
-        _keep_unknown(self._extra, fragment, _CALL)
-        _keep_unknown(self._function_extra, function, _FUNCTION)
+        keep_unknown(self._extra, fragment, _CALL)
+        keep_unknown(self._function_extra, function, _FUNCTION)
 
     def is_whole(self) -> bool:
         """
@@ -156,20 +156,9 @@ class OpenCall:
             function=Function(
                 name=self.name,
                 arguments=whole("".join(self._arguments)),
-                extra=self._function_extra,
+                extra=self._function_extra.copy(),
             ),
-            extra=self._extra,
-        )
-
-
-def _keep_unknown(
-    into: dict[str, Any], source: Mapping[str, Any], known: frozenset[str]
-) -> None:
-    if not known.issuperset(source):
-        into.update(
-            (name, value)
-            for name, value in source.items()
-            if name not in known and value is not None
+            extra=self._extra.copy(),
         )
 
 
@@ -184,6 +173,17 @@ def _dumped(arguments: Any) -> str:
 
 
 # What reading deltas has in common ---------------------------------------------------
+
+
+def keep_unknown(
+    into: dict[str, Any], source: Mapping[str, Any], known: frozenset[str]
+) -> None:
+    """
+    Keep the fields that are not known; of one that comes again the last value counts.
+    """
+    for name, value in source.items():
+        if name not in known and value is not None:
+            into[name] = value  # noqa: PERF403 -- mostly there is nothing to keep
 
 
 def whole(text: str) -> str:

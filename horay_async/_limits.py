@@ -1,0 +1,83 @@
+"""
+How long a call may wait: until a moment, or until somebody stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from collections.abc import Callable
+from types import TracebackType
+
+from ._errors import APIError
+
+
+Expired = Callable[[], APIError]
+"""
+Makes the error of a clock that has run out.
+"""
+
+
+class Limits:
+    """
+    The limits of one call: one at a time, and one way to end them all.
+    """
+
+    __slots__ = ("_current", "_loop", "stopped")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.stopped: APIError | None = None
+        """
+        What `stop` was given.
+        """
+        self._current: asyncio.Timeout | None = None
+
+    def until(self, when: float | None, expired: Expired) -> Limit:
+        """
+        Bound what stands in the `async with` by a moment of the loop's clock; None: only
+        by `stop`.
+        """
+        return Limit(self, when, expired)
+
+    def stop(self, error: APIError) -> None:
+        """
+        Make whoever waits inside a limit get this error, now; later ones get it too.
+        """
+        self.stopped = error
+        # One that has run out raises this error by itself, and cannot be changed any more.
+        if self._current is not None and not self._current.expired():
+            self._current.reschedule(self._loop.time())
+
+
+class Limit:
+    """
+    `asyncio.timeout_at` that raises our error, and that `Limits.stop` can end early.
+
+    A cancellation from elsewhere passes.
+    """
+
+    __slots__ = ("_expired", "_limits", "_timeout")
+
+    def __init__(self, limits: Limits, when: float | None, expired: Expired) -> None:
+        self._limits = limits
+        self._expired = expired
+        self._timeout = asyncio.timeout_at(when)
+
+    async def __aenter__(self) -> None:
+        if self._limits.stopped is not None:
+            raise self._limits.stopped
+        await self._timeout.__aenter__()
+        self._limits._current = self._timeout
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._limits._current = None
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            raise (self._limits.stopped or self._expired()) from None
