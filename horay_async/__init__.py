@@ -66,6 +66,7 @@ from ._replies import (
 from ._requests import ChatRequest, CompletionRequest, ImageRequest
 from ._services import COMPATIBLE, EMPOWER, HORAY, Endpoint, OneOf, Range, Service
 from ._stream import TokenStream
+from ._timeouts import Timeouts
 from ._values import (
     UNSET,
     Function,
@@ -76,7 +77,6 @@ from ._values import (
     PartialChoice,
     RateLimits,
     Response,
-    Timeouts,
     Timings,
     Token,
     ToolCall,

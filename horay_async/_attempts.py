@@ -42,15 +42,8 @@ from ._policy import (
     parse_duration,
 )
 from ._session import Body, Session
-from ._values import (
-    PLAIN_DEADLINE,
-    Meta,
-    Outcome,
-    RateLimits,
-    Timeouts,
-    Timings,
-    Usage,
-)
+from ._timeouts import PLAIN_DEADLINE, Timeouts
+from ._values import Meta, Outcome, RateLimits, Timings, Usage
 
 
 T = TypeVar("T")

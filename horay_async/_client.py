@@ -23,6 +23,7 @@ from ._services import Service
 from ._session import Session
 from ._settings import (
     check_headers,
+    check_hook,
     check_query,
     check_retries,
     check_timeouts,
@@ -30,7 +31,7 @@ from ._settings import (
     own_headers,
     resolve,
 )
-from ._values import Timeouts
+from ._timeouts import Timeouts
 
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class AsyncHoray:
             timeouts=check_timeouts(timeouts, timeout, Timeouts()),
             max_retries=check_retries(max_retries),
             validate=check_validate(validate),
-            hook=on_event,
+            hook=check_hook(on_event),
         )
         http = Session(
             base_url=settings.base_url,
@@ -170,7 +171,7 @@ class AsyncHoray:
                 **check_headers(default_headers, "default_headers"),
             },
             query={**old.query, **check_query(default_query, "default_query")},
-            hook=old.hook if on_event is None else on_event,
+            hook=old.hook if on_event is None else check_hook(on_event),
             validate=old.validate if validate is None else check_validate(validate),
         )
         client = object.__new__(type(self))

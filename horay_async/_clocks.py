@@ -14,7 +14,7 @@ import weakref
 from typing import Final, Protocol
 
 from ._errors import APIError, StreamSilentError, StreamStalledError
-from ._values import Timeouts
+from ._timeouts import Timeouts
 
 
 TAIL: Final = 2.0

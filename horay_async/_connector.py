@@ -411,11 +411,7 @@ def bury(transport: Any) -> None:
 
     Its own `close` would leave the last step to that loop.
     """
-    if transport is None:
-        return
-    with contextlib.suppress(RuntimeError):
-        transport.abort()
-    # TLS stands on another transport, which has the socket.
+    # TLS stands on another transport, which has the socket. uvloop closes its own.
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
     with contextlib.suppress(AttributeError, RuntimeError):
         below._call_connection_lost(None)

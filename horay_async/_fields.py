@@ -16,7 +16,8 @@ import attrs
 
 from . import _checks as check
 from ._services import EmpowerModel, HorayChatModel, HorayCompletionModel, ImageSize
-from ._values import UNSET, Message, Timeouts, Unset
+from ._timeouts import Timeouts
+from ._values import UNSET, Message, Unset
 
 
 OptInt = int | None | Unset

@@ -15,6 +15,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
+
 from ._attempts import Attempts
 from ._clocks import Clocks
 from ._errors import (
@@ -103,8 +105,10 @@ class Flow:
     @property
     def usage(self) -> Usage:
         """
-        What it cost so far, with who counted in `source`.
+        What it cost so far, with who counted in `source`: "none" where it was refused.
         """
+        if not 200 <= (self._meta.status or 0) < 300:
+            return Usage(source="none")
         return self._intake.assembly.usage(prompt_bytes=self._prompt_bytes)
 
     @property
@@ -112,7 +116,7 @@ class Flow:
         """
         What has arrived, as an error would carry it.
         """
-        return self._intake.assembly.partial(prompt_bytes=self._prompt_bytes)
+        return attrs.evolve(self._intake.assembly.partial(), usage=self.usage)
 
     # Moving on -----------------------------------------------------------------------
 
@@ -188,7 +192,9 @@ class Flow:
             self._n,
             strict_end=self._strict_end,
             meta=self._meta,
-            streamed=_is_streamed(body.content_type),
+            # Whatever else the type says, the first bytes know better: some servers send
+            # streams as text/plain or as JSON.
+            streamed=True if body.content_type == "text/event-stream" else None,
             redact=self._attempts.redact,
             feed=self._intake.feed,
         )
@@ -214,7 +220,6 @@ class Flow:
                 if self._intake.assembly.pieces or self.outcome is not None:
                     raise
                 self._drop()
-                attempts.settle()
                 await attempts.judge(error, body)
             else:
                 self._flowing = True
@@ -313,8 +318,9 @@ class Flow:
         if self._attempts is not None:
             self._clocks.stop()
             if isinstance(error, APIError):
-                error.partial = self.partial
                 self._attempts.complete(error, self._body)
+                self._meta = error.meta
+                error.partial = self.partial
                 self._attempts.abort(error)
             self._attempts.ended(outcome, self._meta, usage=self.usage, error=error)
         if outcome not in WHOLE or error is not None:
@@ -358,6 +364,7 @@ class Flow:
             # Its transports are gone; all that is left to do is to say so.
             self._body = None
             self.outcome = self.outcome or Outcome.CLOSED
+            self._attempts.settle()
         elif _running_loop() is self._loop:
             self._end(Outcome.CLOSED, "its reader left the loop")
         else:
@@ -379,9 +386,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _is_streamed(content_type: str) -> bool | None:
-    if content_type == "text/event-stream":
-        return True
-    return False if "json" in content_type or "html" in content_type else None

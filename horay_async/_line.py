@@ -24,7 +24,8 @@ from ._services import Endpoint
 from ._session import NOTHING, Body, Session
 from ._settings import Settings, check_timeouts
 from ._stream import Kind, TokenStream
-from ._values import Meta, Outcome, Response, Timeouts
+from ._timeouts import Timeouts
+from ._values import Meta, Outcome, Response
 
 
 T = TypeVar("T")

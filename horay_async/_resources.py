@@ -40,7 +40,7 @@ from ._replies import (
 from ._requests import ChatRequest, CompletionRequest, ImageRequest, Sampling
 from ._services import Endpoint
 from ._settings import check_timeouts
-from ._values import Timeouts
+from ._timeouts import Timeouts
 
 
 S = TypeVar("S", bound=Sampling)

@@ -261,8 +261,6 @@ class Session:
                 "this client's connections belong to another event loop, which is not"
                 " closed: make a client for each loop, or close() it there first"
             )
-        for response in list(self._responses):
-            cut(response)
         self._responses.clear()
         self._bury()
         self._loop = self._keeper = None

@@ -4,6 +4,7 @@ What a client is made with, checked: key, address, headers, clocks. Reads the en
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 import os
 import re
@@ -18,7 +19,8 @@ from ._errors import ConfigurationError, MissingKeyError
 from ._events import Hook
 from ._requests import Validate
 from ._services import HORAY, Service, service_of
-from ._values import Secret, Timeouts
+from ._timeouts import Timeouts
+from ._values import Secret
 from ._version import __version__
 
 
@@ -264,6 +266,20 @@ def check_timeouts(
             f"timeout is {timeout!r}, expected seconds for the whole call,"
             " or Timeouts(...)"
         ) from None
+
+
+def check_hook(hook: Hook | None) -> Hook | None:
+    """
+    A plain function of one event; it is called in the middle of a call, not awaited.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if hook is not None and (not callable(hook) or inspect.iscoroutinefunction(hook)):
+        raise ConfigurationError(
+            f"on_event is {hook!r}, expected a plain function that takes one event"
+        )
+    return hook
 
 
 def check_retries(max_retries: int) -> int:

@@ -9,7 +9,7 @@ from horay_async._events import AttemptFailed, AttemptStarted
 from horay_async._governor import Governor
 from horay_async._policy import RetryPolicy
 from horay_async._session import Session
-from horay_async._values import Timeouts
+from horay_async._timeouts import Timeouts
 from loopback import PATIENCE
 
 

@@ -14,7 +14,8 @@ from horay_async._requests import ChatRequest
 from horay_async._services import HORAY
 from horay_async._session import Session
 from horay_async._settings import Settings, own_headers
-from horay_async._values import Secret, Timeouts, user
+from horay_async._timeouts import Timeouts
+from horay_async._values import Secret, user
 
 
 KEY = "sk-of/the-tests"

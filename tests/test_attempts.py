@@ -20,7 +20,8 @@ from horay_async._errors import (
     ServiceUnavailableError,
 )
 from horay_async._events import AttemptFailed, AttemptStarted, CallEnded
-from horay_async._values import Meta, Outcome, Timeouts, Usage
+from horay_async._timeouts import Timeouts
+from horay_async._values import Meta, Outcome, Usage
 from horay_async.emulator import Answer
 from loopback import answer, once, serve
 

@@ -16,7 +16,7 @@ from horay_async._errors import (
     StreamAbortedError,
 )
 from horay_async._events import AttemptFailed
-from horay_async._values import Timeouts
+from horay_async._timeouts import Timeouts
 from horay_async.emulator import Answer
 from loopback import soon, until
 

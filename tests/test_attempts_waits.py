@@ -8,7 +8,7 @@ import pytest
 
 from calling import GATE, calling, read
 from horay_async._errors import RateLimitError
-from horay_async._values import Timeouts
+from horay_async._timeouts import Timeouts
 from horay_async.emulator import Answer
 from loopback import soon, until
 

@@ -383,3 +383,12 @@ async def test_facts_of_an_error(emulator):
     assert (error.attempts, error.meta.service) == (1, "Horay")
     assert error.elapsed > 0
     assert error.usage.source == "none"
+
+
+@pytest.mark.parametrize("hook", ["log", 3, asyncio.sleep])
+def test_a_hook_that_cannot_be_one(hook):
+    """
+    A hook is called, not awaited: what cannot be called so is refused at once.
+    """
+    with pytest.raises(ConfigurationError, match="on_event is"):
+        AsyncHoray(api_key="key-of-the-tests", on_event=hook)

@@ -21,7 +21,8 @@ from horay_async._requests import ChatRequest, CompletionRequest
 from horay_async._services import HORAY
 from horay_async._settings import check_headers, check_query
 from horay_async._stream import Kind
-from horay_async._values import Outcome, Timeouts, Token, user
+from horay_async._timeouts import Timeouts
+from horay_async._values import Outcome, Token, user
 from horay_async.emulator import Answer
 from lining import CHAT, CLOCKS, KEY, ask, changed, last, lining, whole
 from loopback import once, serve, soon, until

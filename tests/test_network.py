@@ -379,11 +379,18 @@ def test_a_bundle_that_cannot_be_read_in_two_runs(tmp_path):
         asyncio.run(main())
 
 
-def test_tls_in_a_loop_that_was_closed(server_side, bundle):
+def test_tls_in_a_loop_that_was_closed(server_side, bundle, environment):
     """
-    The sockets are closed, and nothing warns.
+    The sockets are closed, nothing warns, and the certificates need no second reading.
     """
-    transports = []
+    transports, read = [], []
+    create = ssl.create_default_context
+
+    def note(**options):
+        read.append(options)
+        return create(**options)
+
+    environment.setattr(ssl, "create_default_context", note)
 
     async def main(session, stream):
         body = await soon(session.exchange("POST", "/chat"))
@@ -404,6 +411,7 @@ def test_tls_in_a_loop_that_was_closed(server_side, bundle):
             del body
             gc.collect()
     assert len(transports) == 4
+    assert len(read) == 2
     assert all(one.get_extra_info("socket").fileno() == -1 for one in transports)
     transports.clear()
     gc.collect()

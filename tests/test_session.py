@@ -252,7 +252,14 @@ async def test_refused():
             await ask(session)
     place = f"127.0.0.1:{server.port}"
     assert str(caught.value) == f"cannot connect to {place}: connection refused"
-    assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ConnectionRefusedError)
+    # They would lead into aiohttp's frames, which hold the request.
+    assert (cause.__traceback__, cause.__context__, cause.__cause__) == (
+        None,
+        None,
+        None,
+    )
     assert (caught.value.reused, caught.value.answered) == (False, False)
 
 

@@ -259,8 +259,9 @@ async def test_a_body_that_breaks_off(kind, waiting):
         assert (error.reused, error.answered) == (False, True)
         assert error.__context__ is None
         assert not body.at_end
-        with pytest.raises(APIConnectionError):
+        with pytest.raises(APIConnectionError) as again:
             await body.read()
+        assert again.value is error
 
 
 async def _everything(body):

@@ -82,6 +82,7 @@ async def test_drop_on_a_borrowed_session():
     async def script(peer):
         await peer.reader.readuntil(b"\r\n\r\n")
         peer.send(STREAM)
+        peer.writer.transport.pause_reading()
         await asyncio.Event().wait()
 
     async with serve(script) as server, aiohttp.ClientSession() as theirs:

@@ -20,7 +20,8 @@ from horay_async._settings import (
     own_headers,
     resolve,
 )
-from horay_async._values import Secret, Timeouts
+from horay_async._timeouts import Timeouts
+from horay_async._values import Secret
 
 
 OWN = Service(name="Own", base_url="https://own.example/v1", key_variable="OWN_KEY")

@@ -182,7 +182,7 @@ async def test_hung_up_in_the_middle(client, emulator, end, framing):
     assert caught.value.partial.tokens == 1
     assert caught.value.usage.source == "estimated"
     assert caught.value.meta.status == 200
-    assert caught.value.elapsed > 0
+    assert caught.value.elapsed >= 0
     assert stream.reply.text == "half"
 
 
@@ -318,3 +318,26 @@ async def test_a_chunk_reader_sees_one_attempt(client, emulator):
     stream = await client.chat.completions.create(messages=HELLO, stream=True)
     roles = [chunk.choices[0].delta.role async for chunk in stream]
     assert roles.count("assistant") == 1
+
+
+async def test_a_stream_labelled_as_json(client, emulator):
+    """
+    The first bytes know better than the content type.
+    """
+    labelled = {"content-type": "application/json"}
+    emulator.script(Answer.sse(piece("whole"), END, headers=labelled))
+    stream, text, error = await read(client)
+    assert (text, error, stream.outcome) == ("whole", None, Outcome.FINISHED)
+
+
+async def test_a_refused_stream_costs_nothing(client, emulator):
+    """
+    Nobody estimates what was never begun.
+    """
+    emulator.script(Answer.json("Invalid token", 401))
+    stream = client.chat.completions.stream(messages=HELLO)
+    with pytest.raises(AuthenticationError) as caught:
+        await stream.open()
+    assert stream.usage.source == caught.value.usage.source == "none"
+    assert stream.outcome is Outcome.FAILED
+    assert stream.meta.status == 401

@@ -178,10 +178,10 @@ async def test_anyio_cancel_scope(client, endless):
     """
     anyio's cancellation is like asyncio's.
     """
-    with anyio.move_on_after(0.1) as scope:
+    with anyio.CancelScope() as scope:
         async with client.chat.completions.stream(messages=HELLO) as stream:
             async for _ in stream:
-                pass
+                asyncio.get_running_loop().call_soon(scope.cancel)
     assert scope.cancelled_caught
     assert stream.outcome is Outcome.CANCELLED
     await gone(endless)

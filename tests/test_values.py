@@ -4,7 +4,6 @@ The words everyone shares: what they hold, how they print, copy, pickle and trav
 
 import copy
 import json
-import math
 import pickle
 
 import attrs
@@ -12,6 +11,7 @@ import pytest
 
 from multidict import CIMultiDict
 
+from horay_async._timeouts import Timeouts
 from horay_async._values import (
     UNSET,
     Message,
@@ -22,7 +22,6 @@ from horay_async._values import (
     RateLimits,
     Response,
     Secret,
-    Timeouts,
     Timings,
     Token,
     Unset,
@@ -205,22 +204,3 @@ def test_response():
     with pytest.raises(ValueError):
         Response(status_code=200).json()
     assert "a" not in repr(response).replace("status_code", "").replace("headers", "")
-
-
-# Clocks ----------------------------------------------------------------------------
-
-
-CLOCKS = ["connect", "first_token", "stall", "silence", "deadline"]
-
-
-@pytest.mark.parametrize("clock", CLOCKS)
-def test_clocks(clock):
-    for fine in (1, 0.5, math.inf, None):
-        assert getattr(Timeouts(**{clock: fine}), clock) == fine
-        assert getattr(Timeouts().evolve(**{clock: fine}), clock) == fine
-    for wrong in (0, -1, math.nan, -math.inf):
-        with pytest.raises(ValueError, match=rf"Timeouts\({clock}=.*more than 0"):
-            Timeouts(**{clock: wrong})
-    for wrong in (True, "1", [1]):
-        with pytest.raises(TypeError, match=rf"Timeouts\({clock}=.*seconds or None"):
-            Timeouts().evolve(**{clock: wrong})
