@@ -296,8 +296,8 @@ class Flow:
         """
         The deadline has come, whether anybody waits or not.
         """
-        if self._attempts is not None:
-            self._fail(self._attempts.deadline_exceeded())
+        assert self._attempts is not None
+        self._fail(self._attempts.deadline_exceeded())
 
     # The end -------------------------------------------------------------------------
 

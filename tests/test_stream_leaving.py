@@ -205,6 +205,21 @@ async def test_abort_from_another_task(client, endless):
     await gone(endless)
 
 
+async def test_abort_a_stream_of_chunks(client, endless):
+    """
+    openai's shape has the same emergency exit.
+    """
+    stream = await client.chat.completions.create(messages=HELLO, stream=True)
+    reader = stream.__aiter__()
+    while not (await anext(reader)).choices[0].delta.content:
+        pass
+    stream.abort("stopped")
+    with pytest.raises(StreamAbortedError, match="stopped"):
+        await anext(reader)
+    assert stream.outcome is Outcome.ABORTED
+    await gone(endless)
+
+
 async def test_abort_while_opening(client, emulator):
     """
     An abort also ends the wait for the headers.
