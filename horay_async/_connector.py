@@ -22,6 +22,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import AddrInfoType, Connection
 from aiohttp.http import HttpProcessingError
+from aiohttp.http_parser import HttpResponseParserPy
 from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 
@@ -322,12 +323,16 @@ def has_begun(protocol: ResponseHandler) -> bool:
     """
     Whether the parser holds the beginning of a response.
     """
-    if protocol._parser is None:
+    parser = protocol._parser
+    if parser is None:
         return False
+    if type(parser) is HttpResponseParserPy:
+        # Where aiohttp has no C parser.
+        return bool(parser._tail or parser._lines)
     try:
-        # The one question that aiohttp's C parser answers about it. It does no harm:
-        # the next request gets a new parser.
-        return protocol._parser.feed_eof() is not None
+        # The one question that the C parser answers about it. It does no harm: the next
+        # request gets a new parser.
+        return parser.feed_eof() is not None
     except Exception:  # noqa: BLE001 -- half a response, whichever half
         return True
 
@@ -397,9 +402,11 @@ def cut(response: aiohttp.ClientResponse) -> None:
         return
     if response._loop.is_closed():
         bury(connection.transport)
-        # aiohttp would keep both, and warn.
+        # aiohttp's own close() would wake who waited there, and keep what then warns.
+        response._closed = True
         response._connection = connection._protocol = None
-    elif connection.transport is not None:
+        return
+    if connection.transport is not None:
         # In a borrowed session, its protocol's close() would not do.
         connection.transport.abort()
     response.close()

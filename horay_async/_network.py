@@ -8,6 +8,7 @@ import asyncio
 import base64
 import ipaddress
 import os
+import re
 import ssl
 import urllib.request
 
@@ -206,8 +207,8 @@ def _reason(error: BaseException) -> str:
         error = error.os_error
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-        # After a colon the parser quotes the answer, which may echo the request.
-        text = error.message.partition(":")[0] or "unreadable"
+        # There the parser begins to quote the answer, which may echo the request.
+        text = re.split("[:'\"]", error.message)[0].strip() or "unreadable"
     elif isinstance(error, ssl.SSLCertVerificationError):
         text = error.verify_message
     elif isinstance(error, ssl.SSLError):

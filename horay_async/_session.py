@@ -261,6 +261,9 @@ class Session:
                 "this client's connections belong to another event loop, which is not"
                 " closed: make a client for each loop, or close() it there first"
             )
+        # While this set holds them, aiohttp's responses are not collected before ours.
+        for response in list(self._responses):
+            cut(response)
         self._responses.clear()
         self._bury()
         self._loop = self._keeper = None
@@ -411,7 +414,8 @@ class Body:
         Nothing is closed, no task is cancelled. Only from the loop's own thread.
         """
         self._error = error
-        self._content.set_exception(error)
+        if not self._response._loop.is_closed():
+            self._content.set_exception(error)
 
     def drop(self) -> None:
         """

@@ -347,12 +347,10 @@ async def test_a_bundle_that_cannot_be_read(tmp_path):
     """
     A clear error, nothing sent, and the next call says it again.
     """
-    empty = tmp_path / "empty.pem"
-    empty.write_text("no certificate")
-    for path, words in (
-        (tmp_path / "none.pem", "no such file"),
-        (empty, "no certificate or crl found"),
-    ):
+    (tmp_path / "empty.pem").write_text("no certificate")
+    words_for = {"none.pem": "no such file", "empty.pem": "no certificate or crl found"}
+    for name, words in words_for.items():
+        path = tmp_path / name
         session = Session(base_url="https://127.0.0.1:1/v1", headers={}, ssl=path)
         for _ in range(2):
             with pytest.raises(ConfigurationError, match=f"(?i){words}"):

@@ -362,6 +362,7 @@ def test_a_loop_that_was_closed(read, keep):
         assert session.stats().open == 2 - read
         if not read:
             waiting.append(asyncio.ensure_future(session.exchange("POST", "/chat")))
+            waiting.append(asyncio.ensure_future(bodies[-1].read()))
             await until(lambda: session.stats().waiting == 1)
 
     with threaded(STREAM + chunk(b"a") + (chunk(b"") if read else b"")) as port:
@@ -372,6 +373,8 @@ def test_a_loop_that_was_closed(read, keep):
             loop.close()
             assert len(transports) == number * (2 - read)
             if not keep:
+                if number == 1:
+                    bodies[0].drop()
                 bodies.clear()
                 gc.collect()
         asyncio.run(session.close())
