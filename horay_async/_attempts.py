@@ -43,7 +43,7 @@ from ._policy import (
 )
 from ._session import Body, Session
 from ._timeouts import PLAIN_DEADLINE, Timeouts
-from ._values import Meta, Outcome, RateLimits, Timings, Usage
+from ._values import Meta, Outcome, RateLimits, Timings, Usage, counted
 
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class Attempts:
         self.timings = Timings()
         self.count = 0
         """
-        HTTP requests sent so far.
+        Attempts so far; one that got no connection counts too.
         """
         self.sent = self._begun
         """
@@ -214,7 +214,12 @@ class Attempts:
         asked = self._loop.time()
         # Of the attempts before only the waiting counts on: their errors keep the rest.
         self.timings = Timings(governor=self.timings.governor)
-        self._lease = await self._governor.lease(self._call.gate)
+        if self.count:
+            # It has waited longest, and has the fewest retries left: it goes first.
+            lease = self._governor.lease(self._call.gate, tries=self.count)
+        else:
+            lease = self._governor.lease(self._call.gate)
+        self._lease = await lease
         self.sent = self._loop.time()
         self.timings.governor += self.sent - asked
 
@@ -323,7 +328,7 @@ class Attempts:
             return False
         else:
             wait = verdict.retry_after
-        self._governor.close(self._call.gate, wait)
+        self._governor.close(self._call.gate, wait, lease=self._lease)
         return True
 
     def complete(self, error: APIError, body: Body | None) -> None:
@@ -374,10 +379,16 @@ class Attempts:
         return self._told_now(
             DeadlineExceeded(
                 f"the call took longer than its deadline of {self._limit:g} s"
-                f" ({self.count} requests sent);"
-                " raise Timeouts(deadline=...) to wait longer"
+                f" ({counted(self.count, 'attempt')}{self._crowd()});"
+                " raise timeout= or Timeouts(deadline=...) to wait longer"
             )
         )
+
+    def _crowd(self) -> str:
+        pool = self._session.stats()
+        if self.timings.headers is None and pool.waiting and pool.in_use >= pool.limit:
+            return f", all {counted(pool.limit, 'connection')} in use"
+        return ""
 
     def no_first_token(self) -> APIError:
         """

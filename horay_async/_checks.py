@@ -284,7 +284,11 @@ def logit_bias(field: str, value: Any) -> dict[str, float]:
     for key, bias in value.items():
         known = isinstance(key, numbers.Integral) and not isinstance(key, bool)
         if not known and not (isinstance(key, str) and key.strip().isdecimal()):
-            refuse(field, key, "token ids (integers, or strings of digits) for keys")
+            raise InvalidRequestError(
+                f"{field}: the key {shown(key)} is no token id; expected integers, or"
+                " strings of digits",
+                field=field,
+            )
         biases[str(int(key))] = number(f"{field}.{key}", bias)
     return biases
 
@@ -359,11 +363,13 @@ def _message(field: str, value: Any) -> Message | dict[str, Any]:
     message: dict[str, Any] = json_value(field, mapping)
     _role(field, message.get("role"))
     _content(f"{field}.content", message.get("content"))
+    _said(field, message.get("role"), message.get("content"))
     return message
 
 
 def _own_message(field: str, value: Message) -> Message:
     _role(field, value.role)
+    _said(field, value.role, value.content)
     changes: dict[str, Any] = {}
     if not (value.content is None or isinstance(value.content, str)):
         content = json_value(f"{field}.content", value.content)
@@ -376,6 +382,14 @@ def _own_message(field: str, value: Message) -> Message:
         # vLLM answers with an empty list, which OpenAI refuses in a request.
         changes["tool_calls"] = _tool_calls(f"{field}.tool_calls", value.tool_calls)
     return attrs.evolve(value, **changes) if changes else value
+
+
+def _said(field: str, role: Any, content: Any) -> None:
+    # Only a model says nothing: it calls tools.
+    if content is None and role in ("system", "developer", "user", "tool"):
+        raise InvalidRequestError(
+            f"{field}.content: a message of the {role} needs content", field=field
+        )
 
 
 def _tool_calls(field: str, value: Any) -> tuple[Any, ...] | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from ._codec import warm
-from ._errors import ConfigurationError
+from ._errors import ClientClosedError, ConfigurationError
 from ._events import Hook
 from ._governor import Governor
 from ._line import Line
@@ -121,6 +121,8 @@ class AsyncHoray:
             validate=check_validate(validate),
             hook=check_hook(on_event),
         )
+        if governor is not None and not hasattr(governor, "lease"):
+            raise ConfigurationError(f"governor is {governor!r}, expected a Governor")
         http = Session(
             base_url=settings.base_url,
             headers=own_headers(settings.key),
@@ -209,6 +211,8 @@ class AsyncHoray:
         await self._line.session.close()
 
     async def __aenter__(self) -> Self:
+        if self.is_closed():
+            raise ClientClosedError("this client was closed; make a new one")
         return self
 
     async def __aexit__(

@@ -162,7 +162,7 @@ class APIError(HorayError):
     @property
     def attempts(self) -> int:
         """
-        How many HTTP requests were sent.
+        How often the call was tried; a try that got no connection counts too.
         """
         return self.meta.attempts
 

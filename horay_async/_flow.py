@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import math
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,10 +26,11 @@ from ._errors import (
     IncompleteStreamError,
     StreamAbortedError,
     UnconfirmedStreamError,
+    WrongLoopError,
 )
 from ._intake import Intake
 from ._session import Body
-from ._values import Meta, Outcome, Partial, Usage
+from ._values import Meta, Outcome, Partial, Usage, counted
 
 
 DRAIN: Final = 0.1
@@ -66,8 +68,10 @@ class Flow:
         "_meta",
         "_n",
         "_opener",
+        "_opening",
         "_prompt_bytes",
         "_pumping",
+        "_ready",
         "_strict_end",
         "_waiters",
         "outcome",
@@ -100,6 +104,8 @@ class Flow:
         self._error: BaseException | None = None
         self._intake = Intake(n)
         self._pumping = self._flowing = False
+        self._opening: asyncio.Task[None] | None = None
+        self._ready: deque[Any] = deque()
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -124,10 +130,10 @@ class Flow:
         """
         The next token or chunk, for the readers; cancelling loses none.
         """
-        while not self._intake.ready:
+        while not self._ready:
             if not await self.advance():
                 raise StopAsyncIteration
-        return self._intake.ready.popleft()
+        return self._ready.popleft()
 
     async def advance(self) -> bool:
         """
@@ -137,28 +143,32 @@ class Flow:
 
         Raises:
             StreamError: What ended the stream, if it did not end well.
+            WrongLoopError: It was begun on another loop.
         """
         if self.outcome is not None:
             if self._error is not None:
                 raise self._error
             await self._drain()
             return False
+        if self._attempts is not None and self._loop is not asyncio.get_running_loop():
+            raise WrongLoopError(
+                "this stream was begun on another event loop: read it there"
+            )
         if self._pumping:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-            return True
-        self._pumping = True
-        try:
-            await (self._pump() if self._flowing else self._begin())
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it ends the stream
-            # Where somebody else has ended the stream, that end's error woke the reading
-            # here. Either way the next turn tells it.
-            self._fail(error)
-        finally:
-            self._pumping = False
-            self._wake()
+            await self._turn()
+        elif self._flowing:
+            await self._pump()
+        else:
+            await self._started()
         return True
+
+    async def _turn(self) -> None:
+        """
+        Wait until whoever reads has read.
+        """
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -180,13 +190,50 @@ class Flow:
 
     # Reading -------------------------------------------------------------------------
 
+    async def _started(self) -> None:
+        """
+        Wait for the first content.
+
+        What leads to it has a task of its own: a wait that is given up and taken up again,
+        for a heartbeat say, must neither send twice nor cut a pause between attempts.
+        """
+        if self._opening is None:
+            loop = asyncio.get_running_loop()
+            self._opening = loop.create_task(self._begin())
+        await asyncio.shield(self._opening)
+
+    async def _begin(self) -> None:
+        try:
+            await self._until_content()
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it ends the stream
+            # Where somebody else has ended the stream, that end's error woke us. Either
+            # way the readers' next turn tells it.
+            self._fail(error)
+        except BaseException:
+            self._end(Outcome.CANCELLED, "its loop was shut down")
+            raise
+        finally:
+            self._opening = None
+            self._flow_on()
+
+    def _flow_on(self) -> None:
+        # Only now handed out: chunks of an attempt that failed are nobody's.
+        self._flowing = True
+        self._ready = self._intake.ready
+
     async def _send(self) -> Body:
         if self._attempts is None:
             self._loop = asyncio.get_running_loop()
             self._attempts = attempts = self._opener()
             self._clocks = Clocks(self, self._loop)
             self._clocks.start(attempts.timeouts, attempts.deadline)
-        self._body = body = await self._attempts.send()
+        body = await self._attempts.send()
+        if self.outcome is not None:
+            # Ended in the very turn in which the headers came.
+            body.drop()
+            self._attempts.settle()
+            raise self._error or StreamAbortedError("the stream was stopped")
+        self._body = body
         self._meta = self._attempts.meta(body)
         self._intake = Intake(
             self._n,
@@ -200,7 +247,7 @@ class Flow:
         )
         return body
 
-    async def _begin(self) -> None:
+    async def _until_content(self) -> None:
         """
         Read until the first content; a failure before it may be tried again.
         """
@@ -222,7 +269,6 @@ class Flow:
                 self._drop()
                 await attempts.judge(error, body)
             else:
-                self._flowing = True
                 attempts.timings.first_token = self._loop.time() - attempts.sent
                 return
 
@@ -235,17 +281,22 @@ class Flow:
 
     async def _pump(self) -> None:
         """
-        One read, under the clocks.
+        One read, under the clocks, for all who wait.
         """
         body = self._body
         assert body is not None
+        self._pumping = True
         self._clocks.wait()
         try:
             await self._read(body)
         except _TailOver:
-            return
+            pass
+        except Exception as error:  # noqa: BLE001 -- as in _begin
+            self._fail(error)
         finally:
             self._clocks.rest()
+            self._pumping = False
+            self._wake()
 
     async def _read(self, body: Body) -> None:
         """
@@ -280,7 +331,8 @@ class Flow:
         pieces, pings = self._intake.assembly.pieces, self._intake.pings
         self._fail(
             kind(
-                f"{what} for {seconds:g} s, after {pieces} pieces and {pings} pings;"
+                f"{what} for {seconds:g} s, after {counted(pieces, 'piece')} and"
+                f" {counted(pings, 'ping')};"
                 f" raise Timeouts({clock}=...) to wait longer"
             )
         )
@@ -312,6 +364,7 @@ class Flow:
             self._drop()
             return
         if outcome in _LEFT:
+            self._ready.clear()
             self._intake.ready.clear()
             error = StreamAbortedError(f"the stream was stopped: {reason}")
         self.outcome, self.reason, self._error = outcome, reason, error
@@ -356,7 +409,8 @@ class Flow:
 
     def abandon(self) -> None:
         """
-        The reader is gone without a word; this may run on any thread, at any time.
+        The reader is gone without a word; this may run on any thread, in the middle of
+        anything, so all is left to the loop's next turn.
         """
         if self._attempts is None or (self.outcome is not None and self._body is None):
             return
@@ -365,24 +419,15 @@ class Flow:
             self._body = None
             self.outcome = self.outcome or Outcome.CLOSED
             self._attempts.settle()
-        elif _running_loop() is self._loop:
-            self._end(Outcome.CLOSED, "its reader left the loop")
-        else:
-            # The loop may close between the question and the call.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(
-                    self._end, Outcome.CLOSED, "its reader was collected"
-                )
+            return
+        # The loop may close between the question and the call.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(
+                self._end, Outcome.CLOSED, "its reader left the loop"
+            )
 
 
 class _TailOver(Exception):
     """
     The stream had finished; nobody need wait for its `[DONE]` any longer.
     """
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

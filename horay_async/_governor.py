@@ -2,27 +2,36 @@
 Who may send now: a lease for each exchange, and one gate per origin, key and model.
 
 A 429 concerns everyone who shares the limit, so it closes the gate for all of them, not for
-the one call that happened to hear it. When the wait is over the gate opens gradually: one
-call goes through, then two, then four, for each that the server takes.
+the one call that happened to hear it. When the wait is over the gate opens gradually: calls
+go one by one, a gap apart, and the gap shrinks with each that the server takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
-import math
 import time
 
-from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
 import attrs
 
 
-_WIDE_OPEN: Final = 1024
+_LEAST_FIRST_GAP: Final = 0.005
 """
-A reopening gate that has grown this far is open: no limit stands behind the number.
+Seconds between calls after a 429 that asks for no wait worth the name.
+"""
+
+_LONGEST_GAP: Final = 1.0
+"""
+Seconds; only where the server itself asks to wait longer may a gap grow beyond.
+"""
+
+_OPEN_GAP: Final = 0.001
+"""
+A gap below this many seconds is none: no limit stands behind the number.
 """
 
 
@@ -41,10 +50,9 @@ class GateState:
     Seconds until the gate opens; 0 while it is open.
     """
 
-    window: float
+    gap: float
     """
-    How many calls may be under way without the server's word while the gate reopens;
-    infinite while it is open.
+    Seconds between one call and the next while the gate reopens; 0 while it is open.
     """
 
 
@@ -53,19 +61,23 @@ class Lease:
     Leave to send one exchange. Whoever has it settles it, whatever happens.
     """
 
-    __slots__ = ("_gate", "_proven")
+    __slots__ = ("_gate", "_proven", "pace")
 
     def __init__(self, gate: _Gate) -> None:
         self._gate: _Gate | None = gate
         self._proven = False
+        self.pace = gate.pace
+        """
+        The number of the gate's pace when this one went: its outcome speaks of no other.
+        """
 
     def admitted(self) -> None:
         """
-        The server took the request: a reopening gate opens wider. Twice counts once.
+        The server took the request: a reopening gate lets calls go faster. Twice counts once.
         """
         if self._gate is not None and not self._proven:
             self._proven = True
-            self._gate.admitted()
+            self._gate.admitted(self.pace)
 
     def settle(self) -> None:
         """
@@ -73,7 +85,7 @@ class Lease:
         """
         gate, self._gate = self._gate, None
         if gate is not None:
-            gate.leave(proven=self._proven)
+            gate.leave()
 
 
 class Governor:
@@ -86,26 +98,35 @@ class Governor:
     def __init__(self) -> None:
         self._gates: dict[Hashable, _Gate] = {}
 
-    async def lease(self, key: Hashable) -> Lease:
+    async def lease(self, key: Hashable, *, tries: int = 0) -> Lease:
         """
         Wait for leave to send, in the order of asking.
 
         Args:
             key: What shares a limit: origin, API key and model.
+            tries: Exchanges that this call has had. Whoever had more goes before those
+                who had fewer: it has waited longer, and has fewer retries left.
 
         Cancelling gives the place in the queue back.
         """
         gate = self._gate(key)
-        if not gate.free():
-            await gate.turn()
-        gate.enter()
+        if gate.free():
+            gate.enter()
+        else:
+            await gate.turn(tries)
         return Lease(gate)
 
-    def close(self, key: Hashable, wait: float) -> None:
+    def close(self, key: Hashable, wait: float, *, lease: Lease | None = None) -> None:
         """
-        The server answered 429: nobody sends for `wait` seconds, then a few at first.
+        The server answered 429: nobody sends for `wait` seconds, then one by one.
+
+        Args:
+            key: As for `lease`.
+            wait: Seconds.
+            lease: Of the call that was refused. The refusals of one burst slow the gate
+                down once; without a lease each counts as a new one.
         """
-        self._gate(key).close(wait)
+        self._gate(key).close(wait, None if lease is None else lease.pace)
 
     def _gate(self, key: Hashable) -> _Gate:
         gate = self._gates.get(key)
@@ -115,7 +136,7 @@ class Governor:
 
     def snapshot(self) -> dict[Hashable, GateState]:
         """
-        Every gate that is in use, closed, or has not opened wide since.
+        Every gate that is in use, closed, or has not opened fully since.
         """
         return {key: gate.state() for key, gate in self._gates.items()}
 
@@ -127,89 +148,124 @@ class _Gate:
 
     __slots__ = (
         "_alarm",
+        "_asked",
         "_closed_until",
+        "_first_burst",
+        "_gap",
         "_gates",
         "_in_flight",
         "_key",
-        "_unproven",
+        "_loop",
+        "_next",
         "_waiting",
-        "_window",
+        "pace",
     )
 
     def __init__(self, key: Hashable, gates: dict[Hashable, _Gate]) -> None:
         self._key = key
         self._gates = gates
         self._closed_until = 0.0
-        self._window = math.inf
+        self._gap = 0.0
+        # When the gap after the last call is over.
+        self._next = 0.0
+        # Whether the open gate has been refused, and nothing been taken since.
+        self._first_burst = False
         self._in_flight = 0
-        # Sent, or about to be, without the server's word yet.
-        self._unproven = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._asked = 0
+        # Sorted by tries, most first, then by the order of asking.
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        # Where they wait, and the alarm is set.
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self.pace = 0
+        """
+        How often a refusal has set the gap.
+        """
 
     def free(self) -> bool:
         """
         Whether one may enter without waiting for a turn.
         """
         self._bury()
-        return not self._waiting and self._is_open()
+        return not self._waiting and self._wait() <= 0
 
-    def _is_open(self) -> bool:
-        return self._unproven < self._window and time.monotonic() >= self._closed_until
+    def _wait(self) -> float:
+        """
+        Seconds until the next one may go; not above 0 if it may now.
+        """
+        # Most gates have never been closed, and need no clock.
+        until = max(self._closed_until, self._next)
+        return until - time.monotonic() if until else 0.0
 
-    async def turn(self) -> None:
+    def enter(self) -> None:
         """
-        Wait in the queue. Whoever returns from here enters at once.
+        One more is under way.
         """
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._in_flight += 1
+        self._next = time.monotonic() + self._gap if self._gap else 0.0
+
+    async def turn(self, tries: int) -> None:
+        """
+        Wait in the queue. Whoever returns from here has entered.
+        """
+        self._asked += 1
+        self._loop = asyncio.get_running_loop()
+        future = self._loop.create_future()
+        place = (-tries, self._asked, future)
+        bisect.insort(self._waiting, place)
         self._wake()
         try:
-            await place
+            await future
         except BaseException:
             # Cancelled, or thrown away with its loop.
-            if place.done() and not place.cancelled():
-                # The turn had just come: it goes to the next one.
-                self._unproven -= 1
+            if future.done() and not future.cancelled():
+                # The turn had just come: it goes to the next one, without a gap.
+                self._in_flight -= 1
+                self._next = 0.0
             else:
                 with contextlib.suppress(ValueError):
                     self._waiting.remove(place)
             self._wake()
             self._forget()
             raise
-        self._unproven -= 1
 
-    def enter(self) -> None:
+    def admitted(self, pace: int) -> None:
         """
-        One more is under way.
+        The server took one: a call a second faster, but at most by a tenth.
         """
-        self._unproven += 1
-        self._in_flight += 1
+        if not self._gap or pace != self.pace:
+            return
+        self._first_burst = False
+        self._gap /= 1 + min(self._gap, 0.1)
+        if self._gap < _OPEN_GAP:
+            self._gap = self._next = 0.0
+            self._wake()
 
-    def admitted(self) -> None:
+    def close(self, wait: float, pace: int | None) -> None:
         """
-        The server took one.
-        """
-        self._unproven -= 1
-        # One more for each that was taken doubles the window every round trip.
-        self._window = math.inf if self._window >= _WIDE_OPEN else self._window + 1
-        self._wake()
-
-    def close(self, wait: float) -> None:
-        """
-        Nobody enters for so long, and then one.
+        Nobody enters for so long, and then one by one.
         """
         self._closed_until = max(self._closed_until, time.monotonic() + wait)
-        self._window = 1
+        first_gap = min(max(_LEAST_FIRST_GAP, wait), _LONGEST_GAP)
+        # What was sent before the gap was set says nothing about it.
+        fresh = pace is None or pace == self.pace
+        self.pace += fresh
+        if not self._gap:
+            self._first_burst = True
+            self._gap = first_gap
+        elif fresh:
+            self._first_burst = False
+            self._gap = min(self._gap * 2, max(_LONGEST_GAP, wait))
+        elif self._first_burst:
+            # The longest wait of many comes closest to what the limit is.
+            self._gap = max(self._gap, first_gap)
         self._wake()
 
-    def leave(self, *, proven: bool) -> None:
+    def leave(self) -> None:
         """
         One is no longer under way.
         """
         self._in_flight -= 1
-        self._unproven -= not proven
-        self._wake()
         self._forget()
 
     def _wake(self) -> None:
@@ -217,18 +273,15 @@ class _Gate:
         Give the turn to those who may go, and see to it that the next is woken in time.
         """
         self._bury()
-        while self._waiting and self._is_open():
-            place = self._waiting.popleft()
-            if not place.done():
-                # Counted until the waiter runs and enters, or two could take one place.
-                self._unproven += 1
-                place.set_result(None)
-        wait = self._closed_until - time.monotonic()
-        if self._waiting and wait > 0:
-            if self._alarm is None:
-                loop = self._waiting[0].get_loop()
-                self._alarm = loop.call_later(wait, self._ring)
-        elif self._alarm is not None:
+        while self._waiting and self._wait() <= 0:
+            *_, future = self._waiting.pop(0)
+            if not future.done():
+                # It enters here, not when it runs, or two could have one turn.
+                self.enter()
+                future.set_result(None)
+        if self._loop is not None and self._waiting and self._alarm is None:
+            self._alarm = self._loop.call_later(self._wait(), self._ring)
+        elif self._alarm is not None and not self._waiting:
             self._alarm.cancel()
             self._alarm = None
 
@@ -240,9 +293,9 @@ class _Gate:
         """
         Forget who waited on a loop that is closed: neither they nor its alarm will wake.
         """
-        while self._waiting and self._waiting[0].get_loop().is_closed():
-            del self._waiting[0]
-            self._alarm = None
+        if self._loop is not None and self._loop.is_closed():
+            self._waiting.clear()
+            self._loop = self._alarm = None
 
     def _forget(self) -> None:
         """
@@ -250,9 +303,9 @@ class _Gate:
         """
         if (
             not self._in_flight
-            and not self._unproven
             and not self._waiting
-            and self._window == math.inf
+            and not self._gap
+            and self._wait() <= 0
             and self._gates.get(self._key) is self
         ):
             del self._gates[self._key]
@@ -265,5 +318,5 @@ class _Gate:
             in_flight=self._in_flight,
             waiting=len(self._waiting),
             closed_for=max(0.0, self._closed_until - time.monotonic()),
-            window=self._window,
+            gap=self._gap,
         )

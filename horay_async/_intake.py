@@ -26,7 +26,7 @@ from ._errors import (
     UnconfirmedStreamError,
 )
 from ._sse import Event, SSEDecoder
-from ._values import Meta, Outcome, Token
+from ._values import Meta, Outcome, Token, counted
 
 
 BODY_LIMIT: Final = 64 << 20
@@ -297,11 +297,10 @@ class Intake:
         self.outcome = Outcome.UNCONFIRMED
 
     def _hung_up(self, cause: APIError | None) -> IncompleteStreamError:
-        pieces = self.assembly.pieces
+        pieces = counted(self.assembly.pieces, "piece")
         return IncompleteStreamError(
             "the server hung up before the answer was finished,"
-            f" after {pieces} piece{'s' * (pieces != 1)} of it"
-            + (f": {cause}" if cause else "")
+            f" after {pieces} of it" + (f": {cause}" if cause else "")
         )
 
 

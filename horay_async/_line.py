@@ -25,7 +25,7 @@ from ._session import NOTHING, Body, Session
 from ._settings import Settings, check_timeouts
 from ._stream import Kind, TokenStream
 from ._timeouts import Timeouts
-from ._values import Meta, Outcome, Response
+from ._values import Message, Meta, Outcome, Response
 
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class Line:
             lambda: self._attempts(call, timeouts),
             kind=kind,
             n=_choices_of(request),
-            prompt_bytes=len(call.body or b""),
+            prompt_bytes=_prompt_bytes(request),
             strict_end=strict_end,
         )
 
@@ -265,6 +265,20 @@ def _choices_of(request: Request) -> int:
     if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
         return n * len(prompt)
     return n
+
+
+def _prompt_bytes(request: Request) -> int:
+    """
+    The length of the prompt's text, for an estimate where the server does not count.
+    """
+    said = getattr(request, "messages", None)
+    if said is None:
+        return len(str(getattr(request, "prompt", "")).encode("utf-8", "replace"))
+    texts = (
+        Message(content=one.get("content")).text if isinstance(one, dict) else one.text
+        for one in said
+    )
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
 
 
 # What comes in -----------------------------------------------------------------------

@@ -57,22 +57,27 @@ class OwnedTokens(Tokens):
 class Texts:
     """
     Only the strings of the tokens.
+
+    Making one takes nothing: a property that is merely looked at must not be a reader.
     """
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("_read", "_tokens")
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, read: Callable[[], Tokens]) -> None:
+        self._read = read
+        self._tokens: Tokens | None = None
 
     def __aiter__(self) -> Self:
+        self._tokens = self._tokens or self._read()
         return self
 
     async def __anext__(self) -> str:
         """
         Wait for the next text; cancelling loses none.
         """
+        self._tokens = tokens = self._tokens or self._read()
         while True:
-            text = (await self._tokens.__anext__()).text
+            text = (await tokens.__anext__()).text
             if text:
                 return text
 
@@ -159,7 +164,11 @@ class Choices(Sequence[ChoiceTokens]):
         """
         A fresh cursor, at the beginning of the choice's text.
         """
-        picked = range(self._n)[index]
+        try:
+            picked = range(self._n)[index]
+        except IndexError:
+            msg = f"no choice {index}: {self._n} asked for, counted from 0"
+            raise IndexError(msg) from None
         if isinstance(picked, int):
             return ChoiceTokens(self._flow, picked)
         return [ChoiceTokens(self._flow, each) for each in picked]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from ._checks import flag
 from ._chunks import (
     CHAT,
     TEXT,
@@ -49,6 +50,7 @@ S = TypeVar("S", bound=Sampling)
 def _with_usage(request: S, include_usage: bool | None) -> S:
     if include_usage is None:
         return request
+    flag("include_usage", include_usage)
     given = request.stream_options or {}
     return request.evolve(stream_options={**given, "include_usage": include_usage})
 
@@ -128,7 +130,7 @@ class ChatCompletions:
             APIConnectionError: No whole answer came; `APITimeoutError` for our clocks.
             APIResponseValidationError: The answer cannot be read.
         """
-        if stream:
+        if stream and flag("stream", stream):
             opened = self.stream(request, include_usage=include_usage, **arguments)
             return ChunkStream(await opened.open())
         _only_streams(include_usage)
@@ -237,7 +239,7 @@ class Completions:
         Arguments, errors and cancelling are as in `ChatCompletions.create`, with the fields
         of `CompletionRequest`.
         """
-        if stream:
+        if stream and flag("stream", stream):
             opened = self.stream(request, include_usage=include_usage, **arguments)
             return ChunkStream(await opened.open())
         _only_streams(include_usage)

@@ -47,7 +47,7 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
     left, but cannot be looped over twice.
 
     After the end, `outcome` says how it ended and `reply` holds what was assembled, whole
-    or partial. Cancelling one `__anext__` loses no token: the next call goes on.
+    or partial. Cancelling the wait for a token loses none: the next wait goes on.
     """
 
     __slots__ = ("_entered", "_kind", "_taken")
@@ -75,7 +75,7 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
         """
         Only the strings: pieces of thinking, which have no text, are left out.
         """
-        return Texts(self._reader(feed_tokens))
+        return Texts(self.__aiter__)
 
     def chunks(self) -> Chunks[ChunkT]:
         """
@@ -150,7 +150,12 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
 
         Cancelled: the request is taken back and the connection closed.
         """
+        while self._being_opened():
+            await (asyncio.shield(self._opening) if self._opening else self._turn())
+        if self._error is not None:
+            raise self._error
         if self.outcome is None and self._body is None:
+            self._pumping = True
             try:
                 await self._send()
             except asyncio.CancelledError:
@@ -159,7 +164,17 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
             except Exception as error:
                 self._fail(error)
                 raise
+            finally:
+                self._pumping = False
+                self._wake()
         return self
+
+    def _being_opened(self) -> bool:
+        """
+        Whether another task is at it, so that a second one would send a second time.
+        """
+        unopened = self.outcome is None and self._body is None
+        return unopened and (self._pumping or self._opening is not None)
 
     async def __aexit__(
         self,
@@ -200,13 +215,21 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
 
     def __del__(self) -> None:
         if getattr(self, "_attempts", None) is not None and self.outcome is None:
+            super().abandon()
+            # Last, as it may raise.
             warnings.warn(
                 f"{self!r} was never closed: use `async with`",
                 ResourceWarning,
                 stacklevel=2,
                 source=self,
             )
-            self.abandon()
+
+    def abandon(self) -> None:
+        """
+        A reader is gone without a word; inside `async with` that says nothing.
+        """
+        if not self._entered:
+            super().abandon()
 
     def __repr__(self) -> str:
         state = self.outcome or ("open" if self._attempts else "not opened")

@@ -241,6 +241,13 @@ class Usage(Wire):
 # How it ended ----------------------------------------------------------------------
 
 
+def counted(number: int, thing: str) -> str:
+    """
+    "1 piece", "2 pieces": for sentences.
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 class Outcome(enum.StrEnum):
     """
     How a stream ended. Every stream ends in exactly one.
@@ -426,7 +433,7 @@ class Meta:
 
     attempts: int = 1
     """
-    HTTP requests sent for this call, the last included.
+    How often the call was tried, the last included; a try without a connection counts.
     """
 
     reused: bool = False

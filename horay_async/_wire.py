@@ -131,7 +131,9 @@ class Wire(JsonObject):
     attributes (`message.reasoning_content`).
     """
 
-    extra: Mapping[str, Any] = attrs.field(factory=dict, metadata={"wire": False})
+    extra: Mapping[str, Any] = attrs.field(
+        factory=dict, metadata={"wire": False}, repr=False, hash=False
+    )
     """
     What else the object held, by its name on the wire.
     """
@@ -146,7 +148,9 @@ class Piece(JsonObject):
     it. And it is quicker to build: a stream has one for each token.
     """
 
-    extra: Mapping[str, Any] = attrs.field(factory=dict, metadata={"wire": False})
+    extra: Mapping[str, Any] = attrs.field(
+        factory=dict, metadata={"wire": False}, repr=False, hash=False
+    )
     """
     What else the object held, by its name on the wire.
     """

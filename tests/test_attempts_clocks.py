@@ -82,7 +82,7 @@ async def test_the_deadline_covers_the_queue(caller):
     caller.governor.close(GATE, 60)
     error = await broken(caller.run(timeouts=Timeouts(deadline=0.05)), DeadlineExceeded)
     assert str(error).startswith("the call took longer than its deadline of 0.05 s")
-    assert "(0 requests sent)" in str(error)
+    assert "(0 attempts)" in str(error)
     assert "Timeouts(deadline=...)" in str(error)
     assert (error.attempts, error.clock, caller.told) == (0, "deadline", [])
     assert error.elapsed > 0.04
@@ -391,3 +391,22 @@ async def test_a_refusal_without_end(caller, emulator):
     assert len(error.content) == ERROR_BODY_LIMIT
     assert len(error.message) < 2000
     await emulator.wait_for_disconnect()
+
+
+async def test_the_deadline_names_the_crowd(emulator):
+    """
+    Who waited only for a connection is told so.
+    """
+    from horay_async import AsyncHoray, DeadlineExceeded, user
+
+    emulator.script(Answer.chat("word", end="hang", done=False, finish=None))
+    async with (
+        AsyncHoray(
+            base_url=emulator.base_url, api_key="k", max_connections=1
+        ) as client,
+        client.chat.completions.stream(messages=[user("a")], model="m"),
+    ):
+        with pytest.raises(DeadlineExceeded, match="all 1 connection in use"):
+            await client.chat.completions.create(
+                messages=[user("b")], model="m", timeout=0.1
+            )

@@ -359,8 +359,14 @@ def test_contents(content):
         assert "expected a string, a list of parts (mappings) or None" in str(error)
     for message in ({"role": "user", "content": ["a"]}, user(["a"])):
         assert refusal(chat, messages=[message]).field == "messages[0].content[0]"
-    for fine in (None, "", [], [{"type": "text", "text": "a"}]):
+    for fine in ("", [], [{"type": "text", "text": "a"}]):
         chat(messages=[{"role": "user", "content": fine}, user(fine)])
+    # Only a model says nothing.
+    for message in ({"role": "user"}, user(None), {"role": "tool", "content": None}):
+        error = refusal(chat, messages=[message])
+        assert error.field == "messages[0].content"
+        assert "needs content" in str(error)
+    chat(messages=[{"role": "assistant", "content": None}])
     chat(messages=[{"role": "assistant", "tool_calls": []}])
 
 

@@ -251,3 +251,14 @@ async def test_no_such_path(emulator):
     async with connect(emulator, mine) as client:
         with pytest.raises(NotFoundError):
             await client.chat.completions.create(messages=HELLO)
+
+
+@pytest.mark.parametrize("fields", [{"stream": "no"}, {"include_usage": "yes"}])
+async def test_a_word_for_a_flag(client, emulator, fields):
+    """
+    "no" is true in Python: it would stream.
+    """
+    fields = {"stream": True, **fields}
+    with pytest.raises(InvalidRequestError, match="expected True or False"):
+        await client.chat.completions.create(messages=[user("hi")], **fields)
+    assert emulator.requests == []

@@ -224,17 +224,61 @@ async def test_cancelling_one_wait_loses_no_token(client, emulator):
     assert stream.outcome is Outcome.FINISHED
 
 
-async def test_cancelled_while_waiting_for_headers(client, emulator):
+async def test_a_wait_given_up_before_the_headers(client, emulator):
     """
-    A wait given up before the headers came takes its request back; the next one asks anew.
+    The request goes on while nobody waits: the next wait must not send it again.
     """
-    never = asyncio.Event()
-    emulator.script(Answer.chat("lost", before=[never]), Answer.chat("found"))
+    go_on = asyncio.Event()
+    emulator.script(Answer.chat("found", before=[go_on]))
     tokens = client.chat.completions.stream(messages=HELLO).__aiter__()
-    with anyio.move_on_after(0.05):
-        await anext(tokens)
-    await emulator.wait_for_disconnect()
+    for _ in range(3):
+        with anyio.move_on_after(0.02):
+            await anext(tokens)
+    go_on.set()
     assert [token.text async for token in tokens] == ["found"]
+    assert len(emulator.requests) == 1
+
+
+async def test_a_wait_given_up_between_attempts(client, emulator):
+    """
+    Nor does it cut the pause that the server has asked for.
+    """
+    busy = Answer.json({"message": "busy"}, 503, headers={"retry-after": "60"})
+    emulator.script(busy, busy)
+    async with asyncio.timeout(10):
+        tokens = client.chat.completions.stream(messages=HELLO).__aiter__()
+        for _ in range(3):
+            with anyio.move_on_after(0.05):
+                await anext(tokens)
+    assert len(emulator.requests) == 1
+
+
+async def test_opened_by_two(client, emulator):
+    """
+    Whoever comes second waits for the first: one request goes out.
+    """
+    go_on = asyncio.Event()
+    emulator.script(Answer.chat("found", before=[go_on]))
+    stream = client.chat.completions.stream(messages=HELLO)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stream.open())
+        tasks.create_task(stream.open())
+        reader = tasks.create_task(anext(stream.__aiter__()))
+        await emulator.wait_for_request()
+        go_on.set()
+    assert reader.result().text == "found"
+    assert len(emulator.requests) == 1
+    stream.close()
+
+
+async def test_looking_at_the_text_takes_nothing(client):
+    """
+    A debugger that shows the property is no reader.
+    """
+    stream = client.chat.completions.stream(messages=HELLO)
+    assert stream.text_stream is not stream.text_stream
+    texts = [text async for text in stream.text_stream]
+    assert "".join(texts) == "the quick brown fox"
 
 
 # Choices ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ a benchmark's to tell (`python -m benchmarks.leaving`).
 import asyncio
 import gc
 import threading
+import warnings
 
 import anyio
 import pytest
@@ -63,8 +64,8 @@ async def test_bare_break(client, endless):
     stream = client.chat.completions.stream(messages=HELLO)
     async for _ in stream:
         break
-    assert stream.outcome is Outcome.CLOSED
     await gone(endless)
+    assert stream.outcome is Outcome.CLOSED
 
 
 @pytest.mark.parametrize("form", ["text_stream", "chunks", "create"])
@@ -378,3 +379,50 @@ async def test_the_next_call_is_unharmed(client, endless):
     )
     assert reply.text == "hello"
     assert endless.connections == 2
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+async def test_stopped_in_the_turn_of_the_headers(client, emulator, how):
+    """
+    Whenever the stop comes, the connection does not outlive it.
+    """
+    for turns in range(40):
+        emulator.script(Answer.chat("word", end="hang", done=False, finish=None))
+        stream = client.chat.completions.stream(messages=HELLO)
+        opening = asyncio.create_task(stream.open())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        getattr(stream, how)()
+        await asyncio.gather(opening, return_exceptions=True)
+        await emulator.wait_until(lambda: emulator.open_connections <= 1)
+        await emulator.wait_until(lambda: emulator.open_streams == 0)
+    assert client._line.governor.snapshot() == {}
+
+
+async def test_a_reader_from_before_the_block(client, emulator):
+    """
+    A loop that was begun before `async with` does not close it by its end.
+    """
+    stream = client.chat.completions.stream(messages=HELLO)
+    early = stream.__aiter__()
+    async with stream:
+        del early
+        gc.collect()
+        await asyncio.sleep(0)
+        assert (await stream.get_final_completion()).text == "hello"
+    assert stream.outcome is Outcome.FINISHED
+
+
+async def test_warnings_as_errors(client, endless, monkeypatch):
+    """
+    A warning that raises does not keep the stream open.
+    """
+    stream = await client.chat.completions.create(messages=HELLO, stream=True)
+    raised = []
+    monkeypatch.setattr("sys.unraisablehook", raised.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del stream
+        gc.collect()
+    assert [type(each.exc_value) for each in raised] == [ResourceWarning]
+    await gone(endless)
