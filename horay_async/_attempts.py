@@ -16,8 +16,6 @@ from typing import Final, TypeVar
 
 import attrs
 
-from multidict import CIMultiDict
-
 from ._codec import describe, status_error_of
 from ._errors import (
     APIConnectionError,
@@ -25,6 +23,7 @@ from ._errors import (
     APIStatusError,
     DeadlineExceeded,
     FirstTokenTimeoutError,
+    HorayError,
     IncompleteStreamError,
     RateLimitError,
 )
@@ -39,11 +38,11 @@ from ._policy import (
     Retry,
     RetryPolicy,
     decide,
-    parse_duration,
+    rate_limits,
 )
 from ._session import Body, Session
 from ._timeouts import PLAIN_DEADLINE, Timeouts
-from ._values import Meta, Outcome, RateLimits, Timings, Usage, counted
+from ._values import Meta, Outcome, Timings, Usage, counted
 
 
 T = TypeVar("T")
@@ -99,6 +98,7 @@ class Attempts:
     """
 
     __slots__ = (
+        "__weakref__",
         "_begun",
         "_call",
         "_free_used",
@@ -200,10 +200,9 @@ class Attempts:
         """
         while True:
             try:
-                async with self.limit(self.deadline, self.deadline_exceeded):
+                async with self.limit(self.deadline, self.deadline_exceeded) as limit:
                     await self._take_lease()
-                async with self.limit(*self._header_limit()):
-                    return await self._exchange()
+                    return await self._exchange(limit)
             except APIError as error:
                 await self.judge(error)
             except BaseException:
@@ -223,8 +222,18 @@ class Attempts:
         self.sent = self._loop.time()
         self.timings.governor += self.sent - asked
 
-    async def _exchange(self) -> Body:
+    async def _exchange(self, limit: Limit | None = None) -> Body:
+        """
+        Args:
+            limit: To be the first token's, once the request is on its way.
+        """
         call = self._call
+
+        def departed() -> None:
+            self.sent = self._loop.time()
+            if limit is not None:
+                limit.move(*self._header_limit())
+
         self.count += 1
         self._running = True
         started = AttemptStarted(attempt=self.count, method=call.method, path=call.path)
@@ -237,6 +246,7 @@ class Attempts:
             query=call.query,
             stream=call.stream,
             connect=self.timeouts.connect,
+            departed=departed,
         )
         self.timings.headers = self._loop.time() - self.sent
         if not 200 <= body.status < 300:
@@ -372,6 +382,12 @@ class Attempts:
         self.complete(error, None)
         self._limits.stop(error)
 
+    def close(self, error: HorayError) -> None:
+        """
+        The client was closed: whoever waits for a turn, or between attempts, gets this.
+        """
+        self._limits.stop(error)
+
     def deadline_exceeded(self) -> APIError:
         """
         The error of the deadline's clock.
@@ -386,7 +402,7 @@ class Attempts:
 
     def _crowd(self) -> str:
         pool = self._session.stats()
-        if self.timings.headers is None and pool.waiting and pool.in_use >= pool.limit:
+        if self.timings.headers is None and 0 < pool.limit <= pool.in_use:
             return f", all {counted(pool.limit, 'connection')} in use"
         return ""
 
@@ -460,30 +476,6 @@ class Attempts:
             path=self._call.path, outcome=outcome, meta=meta, usage=usage, error=error
         )
         tell(self._hook, ended)
-
-
-def rate_limits(headers: CIMultiDict[str]) -> RateLimits:
-    """
-    Read the `x-ratelimit-*` headers (OpenAI's names, which Groq and LiteLLM use too).
-    """
-    get = headers.get
-    return RateLimits(
-        limit_requests=_count(get("x-ratelimit-limit-requests")),
-        remaining_requests=_count(get("x-ratelimit-remaining-requests")),
-        reset_requests=_duration(get("x-ratelimit-reset-requests")),
-        limit_tokens=_count(get("x-ratelimit-limit-tokens")),
-        remaining_tokens=_count(get("x-ratelimit-remaining-tokens")),
-        reset_tokens=_duration(get("x-ratelimit-reset-tokens")),
-    )
-
-
-def _count(text: str | None) -> int | None:
-    # isdecimal also admits other scripts' digits, which int() reads just as well.
-    return int(text) if text and text.isdecimal() and len(text) < 20 else None
-
-
-def _duration(text: str | None) -> float | None:
-    return None if text is None else parse_duration(text)
 
 
 async def _explanation(body: Body) -> bytes:

@@ -208,7 +208,7 @@ class AsyncHoray:
 
         Twice is fine. A session that was given is left open.
         """
-        await self._line.session.close()
+        await self._line.close()
 
     async def __aenter__(self) -> Self:
         if self.is_closed():

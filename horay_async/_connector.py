@@ -12,7 +12,7 @@ import select
 import socket
 import time
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 import aiohttp
@@ -118,7 +118,14 @@ class Trip(aiohttp.ClientTimeout):
     What the request went out on.
     """
 
-    def __init__(self, limit: float | None) -> None:
+    def __init__(
+        self, limit: float | None, departed: Callable[[], None] | None = None
+    ) -> None:
+        """
+        Args:
+            departed: Called when there is a connection, just before the request goes out.
+        """
+        self.departed = departed
         if limit is not None:
             # aiohttp takes 0 for no limit.
             limit = None if limit == math.inf else max(limit, 0.001)
@@ -257,6 +264,8 @@ class CheckedConnector(aiohttp.TCPConnector):
         assert isinstance(protocol, Protocol)
         timeout.protocol = protocol
         protocol.answered = False
+        if timeout.departed is not None:
+            timeout.departed()
         return connection
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:

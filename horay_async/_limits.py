@@ -8,8 +8,9 @@ import asyncio
 
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
-from ._errors import APIError
+from ._errors import APIError, HorayError
 
 
 Expired = Callable[[], APIError]
@@ -27,7 +28,7 @@ class Limits:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.stopped: APIError | None = None
+        self.stopped: HorayError | None = None
         """
         What `stop` was given.
         """
@@ -40,7 +41,7 @@ class Limits:
         """
         return Limit(self, when, expired)
 
-    def stop(self, error: APIError) -> None:
+    def stop(self, error: HorayError) -> None:
         """
         Make whoever waits inside a limit get this error, now; later ones get it too.
         """
@@ -64,11 +65,20 @@ class Limit:
         self._expired = expired
         self._timeout = asyncio.timeout_at(when)
 
-    async def __aenter__(self) -> None:
+    def move(self, when: float | None, expired: Expired) -> None:
+        """
+        Another moment, and another error, from now on.
+        """
+        if not self._timeout.expired() and self._limits.stopped is None:
+            self._expired = expired
+            self._timeout.reschedule(when)
+
+    async def __aenter__(self) -> Self:
         if self._limits.stopped is not None:
             raise self._limits.stopped
         await self._timeout.__aenter__()
         self._limits._current = self._timeout
+        return self
 
     async def __aexit__(
         self,

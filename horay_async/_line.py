@@ -8,6 +8,7 @@ import asyncio
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import attrs
 
@@ -15,7 +16,7 @@ from multidict import CIMultiDict
 
 from ._attempts import Attempts, Call
 from ._codec import error_in, loads, pack, status_error_of
-from ._errors import APIError, IncompleteStreamError
+from ._errors import APIError, ClientClosedError, IncompleteStreamError
 from ._governor import Governor
 from ._intake import Intake, misfit
 from ._policy import RetryPolicy
@@ -55,6 +56,19 @@ class Line:
     session: Session
 
     governor: Governor
+
+    live: WeakSet[Attempts] = attrs.field(factory=WeakSet, eq=False, repr=False)
+    """
+    The calls under way, for `close` to reach those that wait for a turn.
+    """
+
+    async def close(self) -> None:
+        """
+        Close every connection; calls and streams under way get `ClientClosedError`.
+        """
+        for attempts in list(self.live):
+            attempts.close(ClientClosedError("the client was closed during this call"))
+        await self.session.close()
 
     def bind(
         self, kind: type[R], request: R | None, fields: Mapping[str, Any]
@@ -168,7 +182,7 @@ class Line:
         return (self.settings.base_url, self.settings.key, name)
 
     def _attempts(self, call: Call, timeouts: Timeouts) -> Attempts:
-        return Attempts(
+        attempts = Attempts(
             call,
             session=self.session,
             governor=self.governor,
@@ -176,6 +190,8 @@ class Line:
             timeouts=timeouts,
             hook=self.settings.hook,
         )
+        self.live.add(attempts)
+        return attempts
 
     async def _fetch(
         self,

@@ -45,6 +45,8 @@ class Proxy:
             ConfigurationError: It is no http or https URL. The message shows no more of it
                 than the scheme: it may hold a password.
         """
+        if not isinstance(text, str):
+            raise ConfigurationError(f"{name} is {text!r}, expected a URL")
         try:
             url = URL(text if "://" in text else f"http://{text}")
         except ValueError:
@@ -117,6 +119,27 @@ async def route(
         # With the CONNECT that asks for a tunnel, and not inside it.
         return {**options, "proxy_headers": credentials}, {}
     return options, credentials
+
+
+def no_session(given: object) -> ConfigurationError:
+    """
+    What to say of a session that is none.
+    """
+    return ConfigurationError(
+        f"session is {given!r}, expected an aiohttp.ClientSession"
+    )
+
+
+def usable(choice: TLS | None) -> TLS | None:
+    """
+    The choice, if it is one of those that there are; files are only looked at later.
+    """
+    kinds = (ssl.SSLContext, bool, str, os.PathLike, type(None))
+    if not isinstance(choice, kinds):
+        raise ConfigurationError(
+            f"ssl is {choice!r}, expected a context, a path, or False to trust anyone"
+        )
+    return choice
 
 
 async def trust(choice: TLS | None) -> ssl.SSLContext | bool:

@@ -15,6 +15,8 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
+from ._values import RateLimits
+
 
 FIRST_BACKOFF = 0.5
 """
@@ -350,3 +352,27 @@ def parse_duration(text: str) -> float | None:
         return None
     seconds = sum(float(value) * UNITS[unit] for value, unit in PART.findall(text))
     return seconds if math.isfinite(seconds) else None
+
+
+def rate_limits(headers: Mapping[str, str]) -> RateLimits:
+    """
+    Read the `x-ratelimit-*` headers (OpenAI's names, which Groq and LiteLLM use too).
+    """
+    get = headers.get
+    return RateLimits(
+        limit_requests=_whole_number(get("x-ratelimit-limit-requests")),
+        remaining_requests=_whole_number(get("x-ratelimit-remaining-requests")),
+        reset_requests=_duration(get("x-ratelimit-reset-requests")),
+        limit_tokens=_whole_number(get("x-ratelimit-limit-tokens")),
+        remaining_tokens=_whole_number(get("x-ratelimit-remaining-tokens")),
+        reset_tokens=_duration(get("x-ratelimit-reset-tokens")),
+    )
+
+
+def _whole_number(text: str | None) -> int | None:
+    # isdecimal also admits other scripts' digits, which int() reads just as well.
+    return int(text) if text and text.isdecimal() and len(text) < 20 else None
+
+
+def _duration(text: str | None) -> float | None:
+    return None if text is None else parse_duration(text)

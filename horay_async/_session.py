@@ -9,7 +9,7 @@ import contextlib
 import io
 import warnings
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from ._errors import (
     HorayError,
     WrongLoopError,
 )
-from ._network import TLS, Proxy, cause_of, explain, route
+from ._network import TLS, Proxy, cause_of, explain, no_session, route, usable
 
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -83,8 +83,10 @@ class Session:
             session: Used as it is, and never closed.
 
         Raises:
-            ConfigurationError: `proxy` is no http or https URL.
+            ConfigurationError: One of them cannot be used.
         """
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise no_session(session)
         self.closed: bool = False
         self._base = base_url
         self._url = URL(base_url, encoded=True)
@@ -96,7 +98,7 @@ class Session:
         self._query = dict(query)
         self._proxy = Proxy.parse(proxy, "proxy=") if proxy else None
         self._asks_environment = proxy is None and session is None
-        self._ssl = ssl
+        self._ssl = usable(ssl)
         self._limit = max_connections
         self._borrowed = session
         self._keeper: AsyncGenerator[None] | None = None
@@ -117,6 +119,7 @@ class Session:
         query: Mapping[str, str] = NOTHING,
         stream: bool = False,
         connect: float | None = 10.0,
+        departed: Callable[[], None] | None = None,
     ) -> Body:
         """
         Send one request; return when the headers of its answer are there.
@@ -127,6 +130,8 @@ class Session:
             body: JSON.
             stream: The answer is wanted as server-sent events.
             connect: Seconds for a free slot, DNS, TCP and TLS together; None: no limit.
+            departed: Called when there is a connection, just before the request goes out;
+                in a borrowed session, which does not tell, at once.
 
         Cancelled: the connection is closed.
 
@@ -153,7 +158,9 @@ class Session:
         data: bytes | io.BytesIO | None = body
         if body is not None and len(body) > LARGE_BODY:
             data = io.BytesIO(body)
-        trip = Trip(connect)
+        trip = Trip(connect, departed)
+        if http is self._borrowed and departed is not None:
+            departed()
         failure: HorayError
         try:
             response = await http.request(

@@ -66,6 +66,17 @@ def test_help_lists_exit_codes(capsys):
         (["batch", "in.jsonl", "--concurrency", "0"], "--concurrency"),
         (["chat", "hi", "--service", "acme"], "acme"),
         (["serve", "--port", "70000"], "--port"),
+        (["chat", "hi", "--max-tokens", "1.5"], "--max-tokens: Expected a whole"),
+        (["batch", "-", "--concurrency", "1.9"], "--concurrency: Expected a whole"),
+        (["chat", "hi", "--max-retries", "0.5"], "--max-retries: Expected a whole"),
+        (["batch", "-", "--max-retries", "-1"], "--max-retries"),
+        (["serve", "--port", "80.5"], "--port: Expected a whole"),
+        (["serve", "--time-to-first-token", "inf"], "--time-to-first-token"),
+        (["serve", "--time-to-first-token", "nan"], "--time-to-first-token"),
+        (["serve", "--tokens-per-second", "inf"], "--tokens-per-second"),
+        (["serve", "--requests-per-second", "nan"], "--requests-per-second"),
+        (["batch", "in.jsonl", "-o", ""], "name of a file is empty"),
+        (["batch", ""], "name of a file is empty"),
     ],
 )
 def test_misspelt(capsys, words, said):
@@ -88,6 +99,22 @@ def test_without_the_extra(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cyclopts", None)
     assert main(["version"]) == 2
     assert "pip install 'horay-async[cli]'" in capsys.readouterr().err
+
+
+def test_interrupted_while_it_starts(capsys, monkeypatch):
+    """
+    Ctrl-C before the command has begun is no traceback.
+    """
+
+    class Interruption:
+        def find_spec(self, name, *_):
+            if name == "horay_async.cli._app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "horay_async.cli._app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interruption(), *sys.meta_path])
+    assert main(["version"]) == 130
+    assert not capsys.readouterr().err
 
 
 # Who answers -----------------------------------------------------------------------
@@ -124,6 +151,18 @@ def test_no_key_for_another_server():
     assert err.count("\n") == 1
 
 
+def test_no_encryption(monkeypatch, capsys):
+    """
+    The way out of a refusal is one that the command line has.
+    """
+    monkeypatch.setenv("HORAY_BASE_URL", "http://example.invalid/v1")
+    monkeypatch.setenv("HORAY_API_KEY", "k")
+    assert main(["chat", "hi"]) == 2
+    err = capsys.readouterr().err
+    assert "use https, or set HORAY_ALLOW_INSECURE=1" in err
+    assert "True" not in err
+
+
 def test_emulator_says_so():
     """
     The emulator answers on stdout, and stderr says that it was no real model.
@@ -140,7 +179,10 @@ def test_emulated_empower():
     `--service` chooses which of the two the emulator plays; this one has no default model.
     """
     words = "chat", "hi", "--emulator", "--service", "empower"
-    assert horay(*words)[0] == 2
+    code, _, err = horay(*words)
+    assert code == 2
+    assert "model" in err
+    assert err.count("\n") == 1  # nobody answered: nothing is said of who did
     assert horay(*words, "--model", "my-lora", "--max-tokens", 4)[0] == 0
 
 
@@ -247,6 +289,24 @@ def test_serve(number):
     assert horay_line.startswith("Horay    http://127.0.0.1:")
     assert empower_line.startswith("Empower  http://127.0.0.1:")
     assert "Traceback" not in err
+
+
+def test_serve_for_days(monkeypatch):
+    """
+    A server for people does not keep every request it has ever seen.
+    """
+    started = []
+
+    class Never:
+        def __init__(self, **options):
+            started.append(options)
+
+        async def start(self):
+            raise OSError("not here")
+
+    monkeypatch.setattr("horay_async.cli._serve.emulator_class", lambda: Never)
+    assert main(["serve"]) == 2
+    assert started[0]["keep_requests"] == 1000
 
 
 def test_serve_taken_port(echo):

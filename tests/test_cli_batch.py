@@ -141,6 +141,76 @@ def test_batch_refused_line(echo, prompts):
     assert "line 1: " in err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--temperature", "nan"], "temperature"),
+        (["--max-tokens", 0], "max_tokens"),
+        (["--service", "empower"], "model"),
+    ],
+)
+def test_batch_options_that_cannot_work(prompts, tmp_path, options, said):
+    """
+    What no line could be sent with is refused at once; former answers are kept.
+    """
+    source, target = prompts({"prompt": "one"}, {"prompt": "two"}), tmp_path / "out"
+    target.write_text("former answers")
+    words = "batch", source, "-o", target, "--emulator", *options
+    code, out, err = horay(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert target.read_text() == "former answers"
+
+
+def test_batch_lines_name_their_models(prompts):
+    """
+    A service without a default model is fine for lines that name one.
+    """
+    source = prompts({"prompt": "one", "model": "my-lora"}, {"prompt": "two"})
+    words = "batch", source, "--emulator", "--service", "empower", "--max-tokens", 4
+    code, out, err = horay(*words)
+    assert code == 1
+    lines = results(out)
+    assert lines["line-1"]["error"] is None
+    assert "model" in lines["line-2"]["error"]["message"]
+    assert "2 lines: 1 answered, 1 failed" in err
+
+
+def test_batch_options_for_text_completions(echo):
+    """
+    A text completion may have options that a chat may not: no tokens, only the scores.
+    """
+    line = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "a"}}
+    words = "batch", "-", *echo
+    _, _, err = horay(*words, "--max-tokens", 0, stdin=json.dumps(line))
+    assert "1 lines: " in err
+    code, out, _ = horay(*words, "--temperature", "nan", stdin=json.dumps(line))
+    assert (code, out) == (2, "")
+
+
+def test_batch_same_id_twice(echo, prompts):
+    """
+    Answers that cannot be told apart are worth one sentence.
+    """
+    source = prompts(*[{"prompt": "one", "id": 7}] * 3)
+    code, out, err = horay("batch", source, *echo, "--concurrency", 1)
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err.count("another line has the id '7' too") == 1
+    assert "line 2: " in err
+
+
+@pytest.mark.parametrize(("retries", "code"), [(0, 1), (9, 0)])
+def test_batch_retries(prompts, retries, code):
+    """
+    A line that came too fast is asked again, as often as the user wants.
+    """
+    with serving("--mode", "echo", "--requests-per-second", 4) as url:
+        source = prompts(*[{"prompt": "one"}] * 6)
+        words = "batch", source, "--service", "horay", "--base-url", url
+        assert horay(*words, "--max-retries", retries)[0] == code
+
+
 def test_batch_shows_some_failures(echo, prompts):
     """
     A thousand failures do not fill the terminal.

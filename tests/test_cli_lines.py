@@ -53,6 +53,53 @@ def test_custom_id():
     assert read({"prompt": "a"}, 7).custom_id == "line-7"
 
 
+@pytest.mark.parametrize(
+    ("data", "custom_id"),
+    [
+        ({"question_id": 81, "category": "writing", "turns": ["a"]}, "81"),
+        ({"id": "q-1", "question_id": 81, "prompt": "a"}, "q-1"),
+        ({"custom_id": "mine", "id": "q-1", "prompt": "a"}, "mine"),
+        ({"id": None, "question_id": True, "prompt": "a"}, "line-1"),
+        ({"id": "", "prompt": "a"}, "line-1"),
+    ],
+)
+def test_ids_of_data_sets(data, custom_id):
+    """
+    A data set's own ids tell whose an answer is.
+    """
+    assert read(data).custom_id == custom_id
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("Temperature", "temperature"),
+        ("max-tokens", "max_tokens"),
+        ("maxTokens", "max_tokens"),
+        ("top-p", "top_p"),
+        ("SEED", "seed"),
+        ("max_new_tokens", "max_tokens"),
+    ],
+)
+def test_misspelt_options(key, meant):
+    """
+    An option that is hardly anything else is not left out without a word.
+    """
+    with pytest.raises(BadLine, match=f"{key}.*did you mean '{meant}'"):
+        read({"prompt": "a", key: 1})
+
+
+@pytest.mark.parametrize(
+    "key", ["category", "reference", "score", "answer", "source", "topic", "meta"]
+)
+def test_keys_of_data_sets(key):
+    """
+    What is plainly no option is left out.
+    """
+    assert not read({"prompt": "a", key: 1}).fields
+
+
 def test_request_fields_of_a_line():
     """
     A line's own request fields count; what only describes the line is left out.

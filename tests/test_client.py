@@ -392,3 +392,30 @@ def test_a_hook_that_cannot_be_one(hook):
     """
     with pytest.raises(ConfigurationError, match="on_event is"):
         AsyncHoray(api_key="key-of-the-tests", on_event=hook)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"session": "x"}, {"governor": 5}, {"proxy": 5}, {"ssl": 5}]
+)
+def test_parts_that_are_none(wrong):
+    """
+    What cannot be used is refused at once, not at the first call.
+    """
+    (name,) = wrong
+    with pytest.raises(ConfigurationError, match=f"{name}.* expected"):
+        AsyncHoray(api_key="key-of-the-tests", **wrong)
+
+
+async def test_closing_wakes_who_waits_for_a_turn(client, emulator):
+    """
+    A closed client keeps nobody in a queue or between two attempts.
+    """
+    busy = Answer.json({"message": "busy"}, 503, headers={"retry-after": "60"})
+    emulator.script(busy)
+    call = asyncio.create_task(client.chat.completions.create(messages=[user("a")]))
+    await emulator.wait_for_request()
+    await emulator.wait_until_idle()
+    await asyncio.sleep(0.01)
+    await client.close()
+    with pytest.raises(ClientClosedError):
+        await asyncio.wait_for(call, 5)

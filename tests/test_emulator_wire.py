@@ -242,6 +242,23 @@ async def test_leaving_a_stream_that_nobody_reads():
         await leave_early(server, body, "reset")
 
 
+async def test_leaving_is_not_logged(client, caplog):
+    """
+    A client that leaves in the middle of a stream is no news: nothing is written after it.
+    """
+    body = CHAT | {"ignore_eos": True, "stream": True, "max_tokens": 400}
+    async with Emulator() as server:
+
+        async def begin():
+            async with client.post(url(server), json=body) as response:
+                await response.content.readline()
+                response.close()
+
+        await asyncio.gather(*[begin() for _ in range(5)])
+        await server.wait_until_idle()
+    assert "socket.send() raised exception." not in caplog.messages
+
+
 async def test_leaving_at_the_end_is_not_early(emulator):
     async with dial(emulator) as (reader, writer):
         writer.write(request(CHAT | {"stream": True}))

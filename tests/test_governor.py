@@ -3,20 +3,27 @@ Who may send: leases, the gate that a 429 closes, and nothing lost on the way.
 """
 
 import asyncio
+import collections
 import contextlib
 import gc
-import math
+import itertools
 import random
 import time
+
+from unittest import mock
 
 import pytest
 
 from horay_async._governor import GateState, Governor
+from horay_async.emulator._limits import Bucket
 from loopback import soon
 
 
 KEY = ("http://localhost", "key", "model")
-OPEN = math.inf
+NEVER = 60
+"""
+A wait in seconds that no test sits out.
+"""
 
 
 @pytest.fixture
@@ -25,6 +32,16 @@ def governor():
     One with no gates.
     """
     return Governor()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """
+    The gates' clock, which goes as the test says.
+    """
+    clock = mock.Mock(**{"monotonic.return_value": 1000.0})
+    monkeypatch.setattr("horay_async._governor.time", clock)
+    return clock
 
 
 def state(governor, key=KEY):
@@ -51,18 +68,20 @@ class Queue:
         self.governor = governor
         self.tasks = []
         self.order = []
+        self.times = []
 
-    async def ask(self, count=1):
+    async def ask(self, count=1, *, tries=0):
         """
         So many more ask, and get as far as they get.
         """
         for number in range(len(self.tasks), len(self.tasks) + count):
-            self.tasks.append(asyncio.create_task(self._lease(number)))
+            self.tasks.append(asyncio.create_task(self._lease(number, tries)))
         await turns()
 
-    async def _lease(self, number):
-        lease = await self.governor.lease(KEY)
+    async def _lease(self, number, tries):
+        lease = await self.governor.lease(KEY, tries=tries)
         self.order.append(number)
+        self.times.append(time.monotonic())
         return lease
 
     async def lease(self, number):
@@ -70,6 +89,14 @@ class Queue:
         The lease that one of them got.
         """
         return await soon(self.tasks[number])
+
+    async def leave(self):
+        """
+        All give up.
+        """
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 async def turns(count=5):
@@ -88,9 +115,7 @@ async def test_an_open_gate(governor):
     Everybody goes at once; what is idle is forgotten.
     """
     leases = [await governor.lease(KEY) for _ in range(3)]
-    assert state(governor) == GateState(
-        in_flight=3, waiting=0, closed_for=0.0, window=OPEN
-    )
+    assert state(governor) == GateState(in_flight=3, waiting=0, closed_for=0.0, gap=0.0)
     leases[0].admitted()
     for lease in leases:
         lease.settle()
@@ -114,7 +139,7 @@ async def test_gates_are_apart(governor):
     """
     Another model or key has another limit.
     """
-    governor.close(KEY, 60)
+    governor.close(KEY, NEVER)
     lease = await soon(governor.lease("other"))
     assert state(governor, "other").in_flight == 1
     assert state(governor).closed_for > 50
@@ -137,18 +162,17 @@ async def test_closed_for_all(governor):
     assert 0 < state(governor).closed_for <= 0.3
     await queue.lease(0)
     # A timer of uvloop's may be a millisecond early; the gate is not.
-    assert time.monotonic() - began >= 0.3
-    assert (queue.order, state(governor).window) == ([0], 1)
+    assert queue.times[0] - began >= 0.3
+    assert queue.order == [0]
     assert counts(governor) == (1, 1)
-    for task in queue.tasks:
-        task.cancel()
+    await queue.leave()
 
 
 async def test_a_longer_wait_counts(governor):
     """
     One that is shorter does not open the gate sooner.
     """
-    governor.close(KEY, 60)
+    governor.close(KEY, NEVER)
     governor.close(KEY, 0)
     assert state(governor).closed_for > 50
 
@@ -166,104 +190,186 @@ async def test_closed_again_meanwhile(governor):
     assert time.monotonic() - began >= 0.08
 
 
-async def test_it_opens_gradually(governor):
+async def test_one_by_one(governor):
     """
-    One, then two, then four: each that the server takes lets two more go.
+    In the order of asking, a gap apart, though none of them has its answer yet.
     """
     queue = Queue(governor)
+    governor.close(KEY, 0.02)
+    await queue.ask(4)
+    await queue.lease(3)
+    assert queue.order == [0, 1, 2, 3]
+    gaps = [after - before for before, after in itertools.pairwise(queue.times)]
+    # The times are taken when the callers run, which may be a little later for one.
+    assert min(gaps) > 0.01
+    assert queue.times[-1] - queue.times[0] > 0.05
+    assert state(governor).gap == 0.02
+
+
+@pytest.mark.parametrize(("wait", "gap"), [(0, 0.005), (0.03, 0.03), (NEVER, 1)])
+async def test_the_first_gap(governor, wait, gap):
+    """
+    It is the wait that the server asks for, within bounds.
+    """
+    governor.close(KEY, wait)
+    assert state(governor).gap == gap
+
+
+async def test_it_opens_gradually_and_fully(governor, clock):
+    """
+    Each that the server takes shrinks the gap a little, until an idle gate is forgotten.
+    """
+    governor.close(KEY, 1)
+    gaps = [state(governor).gap]
+    while state(governor):
+        clock.monotonic.return_value += 1
+        lease = await soon(governor.lease(KEY))
+        lease.admitted()
+        gaps.append(state(governor).gap)
+        lease.settle()
+    assert gaps[:3] == pytest.approx([1, 1 / 1.1, 1 / 1.1**2])
+    rates = [1 / gap for gap in gaps[:-1]]
+    steps = [after - before for before, after in itertools.pairwise(rates)]
+    assert min(steps) > 0.09
+    assert max(steps) < 1.01
+    assert rates[-1] > 990
+    assert gaps[-1] == 0
+
+
+async def test_all_go_when_it_has_opened(governor, clock):
+    """
+    Those who still wait then need no turn.
+    """
     governor.close(KEY, 0)
-    await queue.ask(8)
-    grown = []
-    for _ in range(3):
-        grown.append(len(queue.order))
-        for number in list(queue.order):
-            (await queue.lease(number)).admitted()
-        await turns()
-    assert grown == [1, 3, 7]
-    assert queue.order == list(range(8))
+    leases = []
+    for _ in range(1000):
+        clock.monotonic.return_value += 1
+        leases.append(await soon(governor.lease(KEY)))
+    queue = Queue(governor)
+    await queue.ask(5)
+    assert counts(governor) == (1000, 5)
+    for lease in leases:
+        lease.admitted()
+    await turns()
+    assert queue.order == [0, 1, 2, 3, 4]
+    assert state(governor).gap == 0
 
 
 async def test_said_twice_counts_once(governor):
     """
     One answer is one proof.
     """
-    governor.close(KEY, 0)
+    governor.close(KEY, 0.01)
     lease = await governor.lease(KEY)
     lease.admitted()
+    gap = state(governor).gap
     lease.admitted()
-    assert state(governor).window == 2
+    assert state(governor).gap == gap < 0.01
 
 
 async def test_a_failed_call_proves_nothing(governor):
     """
-    Its place goes to the next in the queue, and no more than that.
+    The gap stays, and the gate is remembered: the next ones must not all go at once.
     """
-    queue = Queue(governor)
-    governor.close(KEY, 0)
-    await queue.ask(3)
-    assert queue.order == [0]
-    (await queue.lease(0)).settle()
-    await turns()
-    assert queue.order == [0, 1]
-    assert state(governor).window == 1
+    governor.close(KEY, 0.01)
+    lease = await governor.lease(KEY)
+    lease.settle()
+    assert state(governor) == GateState(
+        in_flight=0, waiting=0, closed_for=0.0, gap=0.01
+    )
+
+
+async def test_one_burst_counts_once(governor):
+    """
+    What was sent before the gap was set does not widen it, and its success shrinks nothing.
+    """
+    burst = [await governor.lease(KEY) for _ in range(5)]
+    for lease in burst[:3]:
+        governor.close(KEY, 0.01, lease=lease)
+    burst[3].admitted()
+    assert state(governor).gap == 0.01
+    governor.close(KEY, 0.02, lease=burst[4])
+    assert state(governor).gap == 0.02, "the longest wait of the first burst counts"
+    assert 0.01 < state(governor).closed_for <= 0.02
+
+
+async def test_a_further_refusal_widens_the_gap(governor):
+    """
+    Once for all that had been sent by then; later waits do not count for the gap.
+    """
+    governor.close(KEY, 0.01)
+    pair = [await governor.lease(KEY) for _ in range(2)]
+    for lease in pair:
+        governor.close(KEY, 0, lease=lease)
+    assert state(governor).gap == 0.02
+    governor.close(KEY, 0.5, lease=pair[0])
+    assert state(governor).gap == 0.02
+    assert state(governor).closed_for > 0.4
+
+
+async def test_the_widest_gap(governor):
+    """
+    A second, or as long as the server itself asks to wait.
+    """
+    for _ in range(10):
+        governor.close(KEY, 0)
+    assert state(governor).gap == 1
+    for _ in range(10):
+        governor.close(KEY, 20)
+    assert state(governor).gap == 20
 
 
 async def test_a_newcomer_does_not_overtake(governor):
     """
-    First come, first served, also in the turn of the loop in which the gate opens.
+    First come, first served, also in the turn of the loop in which a turn is given.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0)
-    await queue.ask(3)
-    lease = await queue.lease(0)
-    lease.admitted()
-    late = asyncio.create_task(governor.lease(KEY))
-    await turns()
-    assert queue.order == [0, 1, 2]
-    assert not late.done()
-    (await queue.lease(1)).settle()
-    await soon(late)
-
-
-async def test_calls_under_way_count(governor):
-    """
-    As long as those that went before the 429 have no answer, nobody follows them.
-    """
-    before = [await governor.lease(KEY) for _ in range(2)]
-    governor.close(KEY, 0)
-    queue = Queue(governor)
-    await queue.ask()
-    before[0].settle()
-    await turns()
-    assert queue.order == []
-    before[1].settle()
+    governor.close(KEY, 0.02)
+    await queue.ask(2)
     await queue.lease(0)
+    late = asyncio.create_task(governor.lease(KEY))
+    await soon(late)
+    assert queue.order == [0, 1]
 
 
-async def test_wide_open_in_the_end(governor):
+async def test_who_was_refused_goes_first(governor):
     """
-    After many good answers no limit is left, and an idle gate is forgotten.
+    The more often the sooner: it has fewer retries left.
     """
-    governor.close(KEY, 0)
-    while state(governor):
-        lease = await soon(governor.lease(KEY))
-        lease.admitted()
-        window = state(governor).window
-        lease.settle()
-    assert window == OPEN
+    queue = Queue(governor)
+    governor.close(KEY, 0.02)
+    for tries in (0, 0, 1, 2, 1):
+        await queue.ask(tries=tries)
+    await queue.lease(1)
+    assert queue.order == [3, 2, 4, 0, 1]
 
 
-async def test_a_narrow_gate_is_remembered(governor):
+async def test_a_limit_is_found(governor):
     """
-    It is idle, but not open: the next ones must not all go at once.
+    Many callers of a server that takes so many a second: none needs a third retry, and
+    few a first one but those who were there in the first burst.
     """
-    governor.close(KEY, 0)
-    lease = await governor.lease(KEY)
-    lease.admitted()
-    lease.settle()
-    assert state(governor) == GateState(
-        in_flight=0, waiting=0, closed_for=0.0, window=2
-    )
+    bucket = Bucket(100)
+    refused = collections.Counter()
+
+    async def call(number):
+        while True:
+            lease = await governor.lease(KEY, tries=refused[number])
+            await asyncio.sleep(0.002)
+            wait = bucket.take(time.monotonic())
+            if not wait:
+                lease.admitted()
+                lease.settle()
+                return
+            refused[number] += 1
+            governor.close(KEY, wait, lease=lease)
+            lease.settle()
+
+    began = time.monotonic()
+    await soon(asyncio.gather(*(call(number) for number in range(200))))
+    assert max(refused.values()) <= 2
+    assert refused.total() < 150
+    assert time.monotonic() - began < 3
 
 
 # Cancelled -------------------------------------------------------------------------
@@ -274,45 +380,49 @@ async def test_cancelled_in_the_queue(governor):
     The place is given back; the others keep theirs.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0)
+    governor.close(KEY, 0.05)
     await queue.ask(3)
     queue.tasks[1].cancel()
     await turns()
-    assert counts(governor) == (1, 1)
-    (await queue.lease(0)).settle()
+    assert counts(governor) == (0, 2)
     await queue.lease(2)
     assert queue.order == [0, 2]
+    assert queue.times[1] - queue.times[0] < 0.09
 
 
-async def test_cancelled_as_the_turn_comes(governor):
+async def test_cancelled_as_the_turn_comes(governor, clock):
     """
-    A turn that nobody can use any more goes to the next one.
+    A turn that nobody can use any more goes to the next one, and no gap is lost.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0)
-    await queue.ask(3)
-    (await queue.lease(0)).settle()
-    queue.tasks[1].cancel()
-    await queue.lease(2)
+    governor.close(KEY, 1)
+    await queue.ask(2)
+    clock.monotonic.return_value += 1
+    # Whoever asks rings the bell: the first in the queue gets the turn, but has not run.
+    asker = governor.lease(KEY)
+    asker.send(None)
+    assert counts(governor) == (1, 2)
+    queue.tasks[0].cancel()
+    await queue.lease(1)
     with pytest.raises(asyncio.CancelledError):
-        await queue.tasks[1]
+        await queue.tasks[0]
+    asker.close()
     assert counts(governor) == (1, 0)
 
 
-async def test_cancelled_before_the_turn_comes(governor):
+async def test_cancelled_before_the_turn_comes(governor, clock):
     """
     A turn does not go to one who has been cancelled, though it has not run since.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0)
-    await queue.ask(3)
-    lease = await queue.lease(0)
-    queue.tasks[1].cancel()
-    lease.settle()
-    await queue.lease(2)
-    with pytest.raises(asyncio.CancelledError):
-        await queue.tasks[1]
-    assert counts(governor) == (1, 0)
+    governor.close(KEY, 1)
+    await queue.ask(2)
+    clock.monotonic.return_value += 1
+    queue.tasks[0].cancel()
+    await queue.ask()
+    assert queue.order == [1]
+    assert counts(governor) == (1, 1)
+    await queue.leave()
 
 
 async def test_all_cancelled(governor):
@@ -320,15 +430,11 @@ async def test_all_cancelled(governor):
     Nothing is left of a queue that nobody waits in, and the gate goes on.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0)
-    lease = await governor.lease(KEY)
+    governor.close(KEY, 0.1)
     await queue.ask(3)
-    assert counts(governor) == (1, 3)
-    for task in queue.tasks:
-        task.cancel()
-    await asyncio.gather(*queue.tasks, return_exceptions=True)
-    assert counts(governor) == (1, 0)
-    lease.settle()
+    assert counts(governor) == (0, 3)
+    await queue.leave()
+    assert counts(governor) == (0, 0)
     await soon(governor.lease(KEY))
 
 
@@ -336,7 +442,7 @@ async def test_thrown_away(governor):
     """
     A caller may be collected, too.
     """
-    governor.close(KEY, 60)
+    governor.close(KEY, NEVER)
     waiting = governor.lease(KEY)
     waiting.send(None)
     assert counts(governor) == (0, 1)
@@ -345,10 +451,12 @@ async def test_thrown_away(governor):
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_nothing_leaks(governor, seed):
+async def test_nothing_leaks(governor, monkeypatch, seed):
     """
     Whatever comes at whatever moment, every place and lease comes back.
     """
+    # A gate that is refused so often would be slow, which is not the point here.
+    monkeypatch.setattr("horay_async._governor._LONGEST_GAP", 0.002)
     dice = random.Random(seed)
 
     async def call():
@@ -356,7 +464,7 @@ async def test_nothing_leaks(governor, seed):
         try:
             await turns(dice.randrange(3))
             if dice.random() < 0.2:
-                governor.close(KEY, dice.choice([0, 0.001]))
+                governor.close(KEY, dice.choice([0, 0.001]), lease=lease)
             elif dice.random() < 0.7:
                 lease.admitted()
             await turns(dice.randrange(3))
@@ -412,17 +520,16 @@ def test_a_loop_that_was_left_behind(governor):
     async def both():
         queue = Queue(governor)
         await queue.ask(2)
-        (await queue.lease(0)).settle()
         await queue.lease(1)
 
     asyncio.run(both())
-    assert counts(governor) == (1, 0)
+    assert counts(governor) == (2, 0)
     for task in tasks:
         # Or asyncio would complain of it where nobody looks.
         task._log_destroy_pending = False
     del tasks, task
     gc.collect()
-    assert counts(governor) == (1, 0)
+    assert counts(governor) == (2, 0)
 
 
 async def test_the_last_one_to_leave_the_queue_takes_its_alarm(governor):
@@ -431,7 +538,7 @@ async def test_the_last_one_to_leave_the_queue_takes_its_alarm(governor):
     """
     loop = asyncio.get_running_loop()
     queue = Queue(governor)
-    governor.close(KEY, 60)
+    governor.close(KEY, NEVER)
     await queue.ask()
     (alarm,) = (timer for timer in loop._scheduled if not timer.cancelled())
     queue.tasks[0].cancel()

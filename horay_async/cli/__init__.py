@@ -16,6 +16,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """
     try:
         from ._app import run  # noqa: PLC0415 -- stands on an extra, and is heavy
+    except KeyboardInterrupt:
+        return 130
     except ModuleNotFoundError as missing:
         if missing.name not in {"cyclopts", "rich"}:
             raise

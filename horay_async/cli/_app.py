@@ -3,20 +3,21 @@ The commands and their options, and what becomes of an error.
 """
 
 import asyncio
+import math
 import os
 import sys
 import traceback
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from .. import ConfigurationError, HorayError, InvalidRequestError, __version__
 from . import _batch, _chat, _serve
-from ._failures import Exit, Failure, mute_stdout, reason, say
-from ._target import Asking, Target
+from ._failures import Exit, Failure, mute_stdout, put, reason, say
+from ._target import Asking, Target, whole
 
 
 _CODES = """
@@ -39,8 +40,18 @@ def _file(_: object, name: str) -> None:
     """
     Refuse a mistyped option in a file's place: both may begin with a hyphen.
     """
+    if not name:
+        raise ValueError('The name of a file is empty ("-" is stdin or stdout).')
     if name.startswith("-") and name != "-":
         raise ValueError(f'Unknown option "{name}". (A file: "./{name}".)')
+
+
+def _finite(_: object, value: Any) -> None:
+    """
+    Refuse what compares well, and is no length of time.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("Expected a finite number.")
 
 
 @app.command
@@ -80,7 +91,10 @@ def batch(
         ),
     ] = "-",
     concurrency: Annotated[
-        int, Parameter(help="Lines answered at a time.", validator=Number(gte=1))
+        int,
+        Parameter(
+            help="Lines answered at a time.", converter=whole, validator=Number(gte=1)
+        ),
     ] = 32,
     target: Target = Target(),  # noqa: B008
     asking: Asking = Asking(),  # noqa: B008
@@ -89,8 +103,8 @@ def batch(
     Answer a file of prompts, one OpenAI Batch result line for each.
 
     What a line says itself goes before the options given here. Results come in the order
-    in which they are ready; custom_id tells whose they are, and is "line-7" for a seventh
-    line that has none.
+    in which they are ready; custom_id tells whose they are: it is a line's custom_id, id or
+    question_id, or "line-7" for a seventh line that has none.
     """
     return asyncio.run(
         _batch.batch(
@@ -103,7 +117,12 @@ def batch(
 def serve(
     *,
     port: Annotated[
-        int, Parameter(help="0 takes a free one.", validator=Number(gte=0, lte=65535))
+        int,
+        Parameter(
+            help="0 takes a free one.",
+            converter=whole,
+            validator=Number(gte=0, lte=65535),
+        ),
     ] = 8080,
     host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
     mode: Annotated[
@@ -111,15 +130,21 @@ def serve(
         Parameter(help="Made-up text, or what was said last, byte for byte."),
     ] = "ngram",
     time_to_first_token: Annotated[
-        float, Parameter(help="Seconds.", validator=Number(gte=0))
+        float, Parameter(help="Seconds.", validator=[Number(gte=0), _finite])
     ] = 0.0,
     tokens_per_second: Annotated[
         float | None,
-        Parameter(help="Of each answer. Default: all at once.", validator=Number(gt=0)),
+        Parameter(
+            help="Of each answer. Default: all at once.",
+            validator=[Number(gt=0), _finite],
+        ),
     ] = None,
     requests_per_second: Annotated[
         float | None,
-        Parameter(help="Beyond it comes a 429. Default: any.", validator=Number(gt=0)),
+        Parameter(
+            help="Beyond it comes a 429. Default: any.",
+            validator=[Number(gt=0), _finite],
+        ),
     ] = None,
 ) -> Exit:
     """
@@ -150,8 +175,10 @@ def run(tokens: Sequence[str]) -> int:
     Run the command that *tokens* spell; every error becomes one sentence and a code.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character must not end an answer.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        # A terminal that cannot show a character must not end an answer. A stream that the
+        # shell has closed is None.
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = app(
             tokens,
@@ -159,7 +186,7 @@ def run(tokens: Sequence[str]) -> int:
             print_error=False,
             result_action="return_value",
         )
-        sys.stdout.flush()
+        put("")
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except (CycloptsError, Failure, HorayError, OSError) as error:

@@ -9,13 +9,13 @@ import sys
 import time
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from .. import AsyncHoray
+from .. import AsyncHoray, InvalidRequestError, user
 from ._failures import Exit, Failure, Misuse, reason, say
 from ._lines import BadLine, Reply, Row, read_line, result_line
 from ._reader import LineReader
@@ -58,13 +58,13 @@ async def batch(
     A result is written as soon as it is there: what was answered before an
     interruption is kept.
     """
+    fields = asking.fields()
     with _open_input(source) as lines:
         async with open_client(target) as client:
             _refuse_same_file(source, output)
+            await _try(client, lines, fields)
             with _open_output(output) as out:
-                work = _Work(
-                    client=client, lines=lines, out=out, fields=asking.fields()
-                )
+                work = _Work(client=client, lines=lines, out=out, fields=fields)
                 await work.run(concurrency)
     by = answerer(target)
     say(f"{work.tally}" + (f", by {by}" if by else ""))
@@ -73,6 +73,8 @@ async def batch(
 
 @contextmanager
 def _open_input(source: str) -> Iterator[LineReader]:
+    if source == "-" and sys.stdin is None:
+        raise Misuse("cannot read stdin: it is closed")
     try:
         # For stdin a file of its own: the reader's thread may outlive `sys.stdin`.
         file = open(os.dup(0) if source == "-" else source, "rb")  # noqa: PTH123, SIM115 -- a path or a descriptor; the reader closes it
@@ -86,6 +88,8 @@ def _open_output(output: str) -> io.FileIO:
     """
     The output, unbuffered: what is written is written, and closing it cannot fail.
     """
+    if output == "-" and sys.stdout is None:
+        raise Misuse("cannot write to stdout: it is closed")
     try:
         if output == "-":
             return io.FileIO(os.dup(sys.stdout.fileno()), "w")
@@ -102,6 +106,43 @@ def _refuse_same_file(source: str, output: str) -> None:
         paths = Path(source), Path(output)
         if paths[1].exists() and paths[0].samefile(paths[1]):
             raise Misuse(f"{output} is the input: answers would overwrite the prompts")
+
+
+async def _try(client: AsyncHoray, lines: LineReader, fields: dict[str, Any]) -> None:
+    """
+    Refuse options that cannot work, before the output is emptied.
+
+    Where they cannot for a chat, the first line has a say: it may ask for a text
+    completion, or name the model that the options leave open.
+
+    Raises:
+        InvalidRequestError: Whatever else a line says, these options will not do.
+    """
+    try:
+        # Not sent before somebody reads from it.
+        client.chat.completions.stream(messages=[user("…")], **fields)
+    except InvalidRequestError as problem:
+        row = await _first(lines)
+        open_model = problem.field == "model" and "model" not in fields
+        if row is None or row.steps:
+            if open_model and (row is None or "model" in row.fields):
+                return
+            raise
+        if open_model and "model" in row.fields:
+            fields = {**fields, "model": "…"}
+        client.completions.stream(prompt="…", **fields)
+
+
+async def _first(lines: LineReader) -> Row | None:
+    """
+    What the first line asks for, if it can be read; it stays the first.
+    """
+    async for number, line in lines:
+        lines.put_back(number, line)
+        with suppress(BadLine):
+            return read_line(number, line)
+        break
+    return None
 
 
 @attrs.define(kw_only=True)
@@ -122,6 +163,16 @@ class _Work:
     """
 
     tally: Tally = attrs.field(factory=Tally)
+
+    seen: set[str] = attrs.field(factory=set)
+    """
+    The ids so far.
+    """
+
+    twice: bool = False
+    """
+    Whether one came again.
+    """
 
     async def run(self, concurrency: int) -> None:
         """
@@ -150,6 +201,7 @@ class _Work:
             self._failed(number, error)
             self._write(result_line(error.custom_id, (), error, turns=False))
             return
+        self._note(number, row.custom_id)
         problem = None
         try:
             await self._converse(row, replies)
@@ -178,6 +230,12 @@ class _Work:
             )
             self._count(replies, reply)
             history.append(reply.message)
+
+    def _note(self, number: int, custom_id: str) -> None:
+        if custom_id in self.seen and not self.twice:
+            self.twice = True
+            say(f"line {number}: another line has the id {custom_id!r} too")
+        self.seen.add(custom_id)
 
     def _count(self, replies: list[Reply], reply: Reply) -> None:
         replies.append(reply)

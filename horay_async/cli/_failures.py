@@ -50,6 +50,8 @@ def say(sentence: str) -> None:
     """
     Tell the person at the terminal; stdout is kept for answers.
     """
+    if sys.stderr is None:  # closed by the shell; print would then take stdout
+        return
     print(f"horay: {sentence}", file=sys.stderr, flush=True)
 
 
@@ -62,8 +64,27 @@ def reason(error: OSError) -> str:
 
 def mute_stdout() -> None:
     """
-    Let nothing more go to a stdout that is gone: Python's last flush would complain.
+    Let nothing more go to a stdout that is gone or full: Python's last flush would complain.
     """
+    if sys.stdout is None:
+        return
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
+
+
+def put(text: str) -> None:
+    """
+    Write to stdout, at once.
+
+    Raises:
+        BrokenPipeError: Its reader has left.
+        Failure: It takes no more.
+    """
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        mute_stdout()
+        raise Failure(f"cannot write the answer: {reason(error)}") from None

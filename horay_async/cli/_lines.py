@@ -2,10 +2,11 @@
 One line of a batch, in and out: JSON to what is asked, answers to an OpenAI Batch line.
 """
 
+import difflib
 import json
 import uuid
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -23,6 +24,10 @@ _CHAT = "/chat/completions"
 _COMPLETIONS = "/completions"
 
 _ASKING = ("prompt", "messages", "turns", "body")
+
+# Data sets carry keys of their own ("category", "reference", "score"), so only what can
+# hardly be anything else counts as a misspelt option: "score" is as near as 0.8 to "store".
+_MISSPELT = 0.81
 
 
 class BadLine(Exception):
@@ -65,7 +70,7 @@ def read_line(number: int, line: bytes) -> Row:
     custom_id = f"line-{number}"
     try:
         data = _load(line)
-        custom_id = data.get("custom_id", custom_id)
+        custom_id = _id(data, custom_id)
         return _row(custom_id, data)
     except BadLine as error:
         error.custom_id = custom_id
@@ -86,6 +91,19 @@ def _load(line: bytes) -> dict[str, Any]:
     return data
 
 
+def _id(data: dict[str, Any], otherwise: str) -> str:
+    """
+    Whose line it is: data sets number theirs as `id` or, MT-Bench, as `question_id`.
+    """
+    if "custom_id" in data:
+        return str(data["custom_id"])
+    for key in ("id", "question_id"):
+        value = data.get(key)
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            return str(value) or otherwise
+    return otherwise
+
+
 def _row(custom_id: str, data: dict[str, Any]) -> Row:
     asking = [key for key in _ASKING if key in data]
     if len(asking) != 1:
@@ -95,9 +113,18 @@ def _row(custom_id: str, data: dict[str, Any]) -> Row:
         return _batch_row(custom_id, data)
     steps = _steps(asking[0], data[asking[0]])
     known = attrs.fields_dict(ChatRequest)
+    for key in data:
+        if key not in known and key not in _ASKING:
+            _refuse_misspelt(key, known)
     fields = {key: value for key, value in data.items() if key in known}
     fields.pop("messages", None)
     return Row(custom_id=custom_id, steps=steps, fields=fields)
+
+
+def _refuse_misspelt(key: str, known: Iterable[str]) -> None:
+    plain = key.lower().replace("-", "_")
+    if close := difflib.get_close_matches(plain, known, n=1, cutoff=_MISSPELT):
+        raise BadLine(f"there is no option {key!r}; did you mean {close[0]!r}?")
 
 
 def _steps(key: str, value: Any) -> tuple[list[dict[str, Any]], ...]:

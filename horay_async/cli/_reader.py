@@ -27,6 +27,7 @@ class LineReader:
         self._turn = asyncio.Lock()
         self._number = 0
         self._ended = False
+        self._back: list[tuple[int, bytes]] = []
         threading.Thread(
             target=_read,
             args=(file, self._asked, self._loop),
@@ -46,6 +47,12 @@ class LineReader:
     def __aiter__(self) -> Self:
         return self
 
+    def put_back(self, number: int, line: bytes) -> None:
+        """
+        Have a line come again.
+        """
+        self._back.append((number, line))
+
     async def __anext__(self) -> tuple[int, bytes]:
         """
         The next line that is not blank, with its number.
@@ -53,6 +60,8 @@ class LineReader:
         Raises:
             OSError: The file cannot be read on.
         """
+        if self._back:
+            return self._back.pop()
         async with self._turn:
             while not self._ended:
                 # Until the line is here, this was the last one: the thread ends with an

@@ -23,7 +23,7 @@ async def serve(**options: Any) -> Exit:
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, ended.set)
     # A server may run for days: it remembers the last requests only.
-    emulator = emulator_class()(keep_requests=100, **options)
+    emulator = emulator_class()(keep_requests=1000, **options)
     try:
         await emulator.start()
     except OSError as error:

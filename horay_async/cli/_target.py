@@ -2,13 +2,14 @@
 Who answers: a service, a server of the user's, or an emulator of our own.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
+from cyclopts.validators import Number
 
 from .. import EMPOWER, HORAY, AsyncHoray, ConfigurationError, MissingKeyError
 from ._failures import Misuse
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
 _SERVICES = {"horay": HORAY, "empower": EMPOWER}
 
 
+def whole(_: object, tokens: Sequence[Token]) -> int:
+    """
+    A whole number: of 1.5 the command line's parser would make 1, without a word.
+    """
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError("Expected a whole number.") from None
+
+
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Target:
     """
-    The options that say who answers.
+    The options that say who answers, and how often to ask.
     """
 
     service: Annotated[
@@ -48,6 +59,15 @@ class Target:
         ),
     ] = False
 
+    max_retries: Annotated[
+        int,
+        Parameter(
+            help="How often a failed call is tried again.",
+            converter=whole,
+            validator=Number(gte=0),
+        ),
+    ] = 2
+
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
@@ -61,7 +81,8 @@ class Asking:
     ] = None
 
     max_tokens: Annotated[
-        int | None, Parameter(help="The longest answer, in tokens.")
+        int | None,
+        Parameter(help="The longest answer, in tokens.", converter=whole),
     ] = None
 
     temperature: Annotated[
@@ -85,7 +106,7 @@ async def open_client(target: Target) -> AsyncIterator[AsyncHoray]:
         Misuse: No key, or options that contradict each other.
     """
     async with AsyncExitStack() as stack:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"max_retries": target.max_retries}
         if target.service:
             options["service"] = _SERVICES[target.service]
         if target.emulator:
@@ -134,7 +155,8 @@ def _advise(error: ConfigurationError, target: Target) -> str:
     """
     service = _SERVICES[target.service or "horay"]
     if not isinstance(error, MissingKeyError):
-        return str(error)
+        # No command line passes an argument of ours.
+        return str(error).replace("pass allow_insecure=True, or ", "")
     if target.base_url is None:
         return f"no key: set {service.key_variable}, or try it with --emulator"
     return (

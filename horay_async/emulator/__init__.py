@@ -5,9 +5,17 @@ Real sockets, real event streams, and no network: `async with Emulator() as serv
 point any client at `server.base_url`.
 """
 
-from ._report import Request
-from ._script import Answer
-from ._server import Emulator, serve_forever
+try:
+    from ._report import Request
+    from ._script import Answer
+    from ._server import Emulator, serve_forever
+except ModuleNotFoundError as missing:
+    if missing.name != "h11":
+        raise
+    extra = "pip install 'horay-async[emulator]'"
+    raise ModuleNotFoundError(
+        f"the emulator stands on h11, which its extra brings: {extra}", name="h11"
+    ) from None
 
 
 __all__ = ["Answer", "Emulator", "Request", "serve_forever"]

@@ -150,7 +150,9 @@ class Connection(asyncio.Protocol):
     # What those who answer call.
 
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        # Nobody reads what follows a failed write, and asyncio would log each attempt.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     async def drain(self) -> None:
         """
@@ -158,6 +160,9 @@ class Connection(asyncio.Protocol):
         """
         if self._room is not None:
             await self._room
+        if self._transport.is_closing():
+            # The loop tells of a loss in its next turn, and that cancels this task.
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """
