@@ -121,16 +121,18 @@ async def route(
     return options, credentials
 
 
-def no_session(given: object) -> ConfigurationError:
+def a_session(given: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
     """
-    What to say of a session that is none.
+    The session, if it is one.
     """
-    return ConfigurationError(
-        f"session is {given!r}, expected an aiohttp.ClientSession"
-    )
+    if given is not None and not isinstance(given, aiohttp.ClientSession):
+        raise ConfigurationError(
+            f"session is {given!r}, expected an aiohttp.ClientSession"
+        )
+    return given
 
 
-def usable(choice: TLS | None) -> TLS | None:
+def a_tls(choice: TLS | None) -> TLS | None:
     """
     The choice, if it is one of those that there are; files are only looked at later.
     """

@@ -27,7 +27,7 @@ from ._errors import (
     HorayError,
     WrongLoopError,
 )
-from ._network import TLS, Proxy, cause_of, explain, no_session, route, usable
+from ._network import TLS, Proxy, a_session, a_tls, cause_of, explain, route
 
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
@@ -85,8 +85,6 @@ class Session:
         Raises:
             ConfigurationError: One of them cannot be used.
         """
-        if session is not None and not isinstance(session, aiohttp.ClientSession):
-            raise no_session(session)
         self.closed: bool = False
         self._base = base_url
         self._url = URL(base_url, encoded=True)
@@ -98,9 +96,9 @@ class Session:
         self._query = dict(query)
         self._proxy = Proxy.parse(proxy, "proxy=") if proxy else None
         self._asks_environment = proxy is None and session is None
-        self._ssl = usable(ssl)
+        self._ssl = a_tls(ssl)
         self._limit = max_connections
-        self._borrowed = session
+        self._borrowed = a_session(session)
         self._keeper: AsyncGenerator[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
