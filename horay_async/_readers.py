@@ -49,6 +49,13 @@ class OwnedTokens(Tokens):
 
     __slots__ = ()
 
+    async def __anext__(self) -> Token:
+        """
+        Wait for the next token; whoever waits holds on to this object.
+        """
+        token: Token = await self._flow.next()
+        return token
+
     def __del__(self) -> None:
         self._flow.abandon()
 

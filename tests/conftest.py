@@ -11,8 +11,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 
-# A real llama.cpp server, as the fixture `llama`.
-pytest_plugins = ["llama_server"]
+# The fixtures `llama`, a real llama.cpp server, and `governor` with its `clock`.
+pytest_plugins = ["llama_server", "gating"]
 
 
 def eager_loop():

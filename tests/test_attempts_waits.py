@@ -150,7 +150,7 @@ async def test_no_place_in_a_gate_that_has_just_closed(caller, emulator):
     """
     The one whose 429 closes the gate does not let the next one through.
     """
-    caller.governor.close(GATE, 0)
+    caller.governor.close(GATE, 0.3)
     emulator.script(
         Answer.json({}, 429, headers=[("retry-after", "60")], before=[0.05])
     )
@@ -160,7 +160,7 @@ async def test_no_place_in_a_gate_that_has_just_closed(caller, emulator):
     ]
     with pytest.raises(RateLimitError):
         await soon(calls[0])
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.4)
     assert len(emulator.requests) == 1
     assert (caller.gate.in_flight, caller.gate.waiting) == (0, 1)
     calls[1].cancel()

@@ -1,110 +1,18 @@
 """
-Who may send: leases, the gate that a 429 closes, and nothing lost on the way.
+Who may send now: leases, and a gate that one 429 closes for all and that opens by a pace.
 """
 
 import asyncio
 import collections
-import contextlib
-import gc
 import itertools
-import random
 import time
-
-from unittest import mock
 
 import pytest
 
-from horay_async._governor import GateState, Governor
+from gating import KEY, NEVER, Queue, counts, state, turns
+from horay_async._governor import GateState
 from horay_async.emulator._limits import Bucket
 from loopback import soon
-
-
-KEY = ("http://localhost", "key", "model")
-NEVER = 60
-"""
-A wait in seconds that no test sits out.
-"""
-
-
-@pytest.fixture
-def governor():
-    """
-    One with no gates.
-    """
-    return Governor()
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """
-    The gates' clock, which goes as the test says.
-    """
-    clock = mock.Mock(**{"monotonic.return_value": 1000.0})
-    monkeypatch.setattr("horay_async._governor.time", clock)
-    return clock
-
-
-def state(governor, key=KEY):
-    """
-    One gate as anybody can see it; None where it is forgotten.
-    """
-    return governor.snapshot().get(key)
-
-
-def counts(governor, key=KEY):
-    """
-    How many are under way, and how many wait.
-    """
-    gate = state(governor, key)
-    return (gate.in_flight, gate.waiting) if gate else (0, 0)
-
-
-class Queue:
-    """
-    Callers who ask one after the other, and the leases that they got.
-    """
-
-    def __init__(self, governor):
-        self.governor = governor
-        self.tasks = []
-        self.order = []
-        self.times = []
-
-    async def ask(self, count=1, *, tries=0):
-        """
-        So many more ask, and get as far as they get.
-        """
-        for number in range(len(self.tasks), len(self.tasks) + count):
-            self.tasks.append(asyncio.create_task(self._lease(number, tries)))
-        await turns()
-
-    async def _lease(self, number, tries):
-        lease = await self.governor.lease(KEY, tries=tries)
-        self.order.append(number)
-        self.times.append(time.monotonic())
-        return lease
-
-    async def lease(self, number):
-        """
-        The lease that one of them got.
-        """
-        return await soon(self.tasks[number])
-
-    async def leave(self):
-        """
-        All give up.
-        """
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-
-
-async def turns(count=5):
-    """
-    Let everything run that can run without time going by.
-    """
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # The open gate ---------------------------------------------------------------------
@@ -267,15 +175,51 @@ async def test_said_twice_counts_once(governor):
     assert state(governor).gap == gap < 0.01
 
 
-async def test_a_failed_call_proves_nothing(governor):
+async def test_a_failed_call_proves_nothing(governor, clock):
     """
     The gap stays, and the gate is remembered: the next ones must not all go at once.
     """
-    governor.close(KEY, 0.01)
-    lease = await governor.lease(KEY)
+    governor.close(KEY, 1)
+    clock.monotonic.return_value += 1
+    lease = await soon(governor.lease(KEY))
+    clock.monotonic.return_value += 100
     lease.settle()
+    assert state(governor) == GateState(in_flight=0, waiting=0, closed_for=0.0, gap=1.0)
+
+
+async def test_closed_by_a_late_refusal(governor, clock):
+    """
+    Of a call that was sent long ago: the gap stays as it is, the wait counts all the same.
+    """
+    late = await governor.lease(KEY)
+    governor.close(KEY, 0)
+    clock.monotonic.return_value += 1
+    lease = await soon(governor.lease(KEY))
+    lease.admitted()
+    gap = state(governor).gap
+    governor.close(KEY, NEVER, lease=late)
+    assert state(governor).gap == gap
+    assert state(governor).closed_for == NEVER
+
+
+async def test_open_again_but_closed(governor, clock):
+    """
+    An idle gate is not forgotten before its wait is over.
+    """
+    late = await governor.lease(KEY)
+    governor.close(KEY, 0)
+    leases = [late]
+    for _ in range(1000):
+        clock.monotonic.return_value += 1
+        leases.append(await soon(governor.lease(KEY)))
+    # From here on the first burst is over.
+    leases[-1].admitted()
+    governor.close(KEY, NEVER, lease=late)
+    for lease in leases:
+        lease.admitted()
+        lease.settle()
     assert state(governor) == GateState(
-        in_flight=0, waiting=0, closed_for=0.0, gap=0.01
+        in_flight=0, waiting=0, closed_for=NEVER, gap=0.0
     )
 
 
@@ -337,7 +281,7 @@ async def test_who_was_refused_goes_first(governor):
     The more often the sooner: it has fewer retries left.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0.02)
+    governor.close(KEY, 0.2)
     for tries in (0, 0, 1, 2, 1):
         await queue.ask(tries=tries)
     await queue.lease(1)
@@ -370,177 +314,3 @@ async def test_a_limit_is_found(governor):
     assert max(refused.values()) <= 2
     assert refused.total() < 150
     assert time.monotonic() - began < 3
-
-
-# Cancelled -------------------------------------------------------------------------
-
-
-async def test_cancelled_in_the_queue(governor):
-    """
-    The place is given back; the others keep theirs.
-    """
-    queue = Queue(governor)
-    governor.close(KEY, 0.05)
-    await queue.ask(3)
-    queue.tasks[1].cancel()
-    await turns()
-    assert counts(governor) == (0, 2)
-    await queue.lease(2)
-    assert queue.order == [0, 2]
-    assert queue.times[1] - queue.times[0] < 0.09
-
-
-async def test_cancelled_as_the_turn_comes(governor, clock):
-    """
-    A turn that nobody can use any more goes to the next one, and no gap is lost.
-    """
-    queue = Queue(governor)
-    governor.close(KEY, 1)
-    await queue.ask(2)
-    clock.monotonic.return_value += 1
-    # Whoever asks rings the bell: the first in the queue gets the turn, but has not run.
-    asker = governor.lease(KEY)
-    asker.send(None)
-    assert counts(governor) == (1, 2)
-    queue.tasks[0].cancel()
-    await queue.lease(1)
-    with pytest.raises(asyncio.CancelledError):
-        await queue.tasks[0]
-    asker.close()
-    assert counts(governor) == (1, 0)
-
-
-async def test_cancelled_before_the_turn_comes(governor, clock):
-    """
-    A turn does not go to one who has been cancelled, though it has not run since.
-    """
-    queue = Queue(governor)
-    governor.close(KEY, 1)
-    await queue.ask(2)
-    clock.monotonic.return_value += 1
-    queue.tasks[0].cancel()
-    await queue.ask()
-    assert queue.order == [1]
-    assert counts(governor) == (1, 1)
-    await queue.leave()
-
-
-async def test_all_cancelled(governor):
-    """
-    Nothing is left of a queue that nobody waits in, and the gate goes on.
-    """
-    queue = Queue(governor)
-    governor.close(KEY, 0.1)
-    await queue.ask(3)
-    assert counts(governor) == (0, 3)
-    await queue.leave()
-    assert counts(governor) == (0, 0)
-    await soon(governor.lease(KEY))
-
-
-async def test_thrown_away(governor):
-    """
-    A caller may be collected, too.
-    """
-    governor.close(KEY, NEVER)
-    waiting = governor.lease(KEY)
-    waiting.send(None)
-    assert counts(governor) == (0, 1)
-    waiting.close()
-    assert counts(governor) == (0, 0)
-
-
-@pytest.mark.parametrize("seed", range(20))
-async def test_nothing_leaks(governor, monkeypatch, seed):
-    """
-    Whatever comes at whatever moment, every place and lease comes back.
-    """
-    # A gate that is refused so often would be slow, which is not the point here.
-    monkeypatch.setattr("horay_async._governor._LONGEST_GAP", 0.002)
-    dice = random.Random(seed)
-
-    async def call():
-        lease = await governor.lease(KEY)
-        try:
-            await turns(dice.randrange(3))
-            if dice.random() < 0.2:
-                governor.close(KEY, dice.choice([0, 0.001]), lease=lease)
-            elif dice.random() < 0.7:
-                lease.admitted()
-            await turns(dice.randrange(3))
-        finally:
-            lease.settle()
-
-    tasks = []
-    for _ in range(60):
-        tasks.append(asyncio.create_task(call()))
-        if dice.random() < 0.5:
-            dice.choice(tasks).cancel()
-        await turns(dice.randrange(3))
-    async with asyncio.timeout(5):
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {type(result) for result in results} <= {
-        type(None),
-        asyncio.CancelledError,
-    }
-    assert counts(governor) == (0, 0)
-    await soon(governor.lease(KEY))
-
-
-# Loops -----------------------------------------------------------------------------
-
-
-def test_from_loop_to_loop(governor):
-    """
-    A client lives through several `asyncio.run`: who waits in the second is woken.
-    """
-
-    async def cancelled():
-        governor.close(KEY, 0.3)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await governor.lease(KEY)
-
-    asyncio.run(cancelled())
-    asyncio.run(soon(governor.lease(KEY)))
-    assert counts(governor) == (1, 0)
-
-
-def test_a_loop_that_was_left_behind(governor):
-    """
-    Those who waited on a loop that is closed stand in nobody's way.
-    """
-    loop = asyncio.new_event_loop()
-    governor.close(KEY, 0.3)
-    tasks = [loop.create_task(governor.lease(KEY)) for _ in range(2)]
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    assert counts(governor) == (0, 2)
-
-    async def both():
-        queue = Queue(governor)
-        await queue.ask(2)
-        await queue.lease(1)
-
-    asyncio.run(both())
-    assert counts(governor) == (2, 0)
-    for task in tasks:
-        # Or asyncio would complain of it where nobody looks.
-        task._log_destroy_pending = False
-    del tasks, task
-    gc.collect()
-    assert counts(governor) == (2, 0)
-
-
-async def test_the_last_one_to_leave_the_queue_takes_its_alarm(governor):
-    """
-    No timer is left behind for a queue that is empty.
-    """
-    loop = asyncio.get_running_loop()
-    queue = Queue(governor)
-    governor.close(KEY, NEVER)
-    await queue.ask()
-    (alarm,) = (timer for timer in loop._scheduled if not timer.cancelled())
-    queue.tasks[0].cancel()
-    await turns()
-    assert alarm.cancelled()

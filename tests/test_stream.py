@@ -263,7 +263,8 @@ async def test_opened_by_two(client, emulator):
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(stream.open())
         tasks.create_task(stream.open())
-        reader = tasks.create_task(anext(stream.__aiter__()))
+        tokens = stream.__aiter__()
+        reader = tasks.create_task(anext(tokens))
         await emulator.wait_for_request()
         go_on.set()
     assert reader.result().text == "found"

@@ -426,3 +426,13 @@ async def test_warnings_as_errors(client, endless, monkeypatch):
         gc.collect()
     assert [type(each.exc_value) for each in raised] == [ResourceWarning]
     await gone(endless)
+
+
+async def test_one_token_and_no_more(client, endless):
+    """
+    An iterator that only one wait refers to lives as long as that wait.
+    """
+    stream = client.chat.completions.stream(messages=HELLO)
+    assert (await anext(stream.__aiter__())).text == "word"
+    await gone(endless)
+    assert stream.outcome is Outcome.CLOSED
