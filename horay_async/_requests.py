@@ -177,6 +177,13 @@ class ChatRequest(Sampling):
     """
     A conversation to be continued: `POST /chat/completions`.
 
+    What is not given is not sent; the server's documented default applies then:
+
+    - Horay: max_tokens 512 (1 to 4096), temperature 0.7, top_p 0.7, top_k 50,
+      frequency_penalty 0.5, n 1.
+    - Empower: max_tokens 256, temperature 1 (0 to 2), top_p 1, frequency_penalty 0 and
+      presence_penalty 0 (-2 to 2), ignore_eos False, n 1.
+
     Raises:
         InvalidRequestError: A field is of a wrong type, empty or not finite.
     """
@@ -263,6 +270,9 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """
     A text to be continued: `POST /completions`.
+
+    What is not given is not sent. Horay documents no defaults here, and these ranges:
+    temperature 0 to 1, presence_penalty and frequency_penalty -2 to 2, n 1 to 128.
 
     Raises:
         InvalidRequestError: A field is of a wrong type, empty or not finite.

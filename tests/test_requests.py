@@ -444,3 +444,14 @@ def test_reply_messages_go_back_in():
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "Hi", "reasoning": "hm"},
     ]
+
+
+@pytest.mark.parametrize("service", [HORAY, EMPOWER], ids=lambda each: each.name)
+def test_help_tells_the_documented_defaults(service):
+    """
+    `help(ChatRequest)` says what a server assumes, in the words of the service's data.
+    """
+    text = " ".join(ChatRequest.__doc__.split())
+    (told,) = (part for part in text.split("- ") if part.startswith(service.name))
+    for name, value in service.chat.defaults.items():
+        assert f"{name} {value}" in told
