@@ -388,7 +388,8 @@ def _said(field: str, role: Any, content: Any) -> None:
     # Only a model says nothing: it calls tools.
     if content is None and role in ("system", "developer", "user", "tool"):
         raise InvalidRequestError(
-            f"{field}.content: a message of the {role} needs content", field=field
+            f"{field}.content: a message of the {role} needs content",
+            field=f"{field}.content",
         )
 
 
