@@ -184,17 +184,19 @@ class Protocol(ResponseHandler):
         self.answered = True
         super().feed_data(data, size)
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+    def set_exception(
+        self, exc: BaseException, exc_cause: BaseException | None = None
+    ) -> None:
         """
         The connection is spoilt.
 
         After a bad chunk size aiohttp's C parser tells the connection and forgets the body,
         whose reader would wait for ever.
         """
-        super().set_exception(exc, *cause)
+        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
         if isinstance(exc, HttpProcessingError):
             self.answered = True
-            exc.__cause__ = cause[0] if cause else None
+            exc.__cause__ = exc_cause
             _break(self._payload, exc)
 
     def close(self) -> None:

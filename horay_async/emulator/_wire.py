@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -53,7 +53,7 @@ def load(body: bytes) -> Any:
 
 def pairs(headers: Headers) -> list[tuple[str, str]]:
     if isinstance(headers, Mapping):
-        return list(headers.items())
+        return list(cast(Mapping[str, str], headers).items())
     return list(headers)
 
 
