@@ -66,7 +66,7 @@ class Lease:
     def __init__(self, gate: _Gate) -> None:
         self._gate: _Gate | None = gate
         self._proven = False
-        self.pace = gate.pace
+        self.pace: int = gate.pace
         """
         The number of the gate's pace when this one went: its outcome speaks of no other.
         """
@@ -177,7 +177,7 @@ class _Gate:
         # Where they wait, and the alarm is set.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self.pace = 0
+        self.pace: int = 0
         """
         How often a refusal has set the gap.
         """

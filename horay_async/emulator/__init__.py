@@ -12,9 +12,10 @@ try:
 except ModuleNotFoundError as missing:
     if missing.name != "h11":
         raise
-    extra = "pip install 'horay-async[emulator]'"
     raise ModuleNotFoundError(
-        f"the emulator stands on h11, which its extra brings: {extra}", name="h11"
+        "the emulator stands on h11, which its extra brings:"
+        " pip install 'horay-async[emulator]'",
+        name="h11",
     ) from None
 
 
