@@ -7,6 +7,7 @@ keeps the loop from everything else.
 """
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -94,6 +95,8 @@ def python(code, *arguments):
     done = subprocess.run(  # noqa: S603 -- our own code
         [sys.executable, "-c", code, *arguments],
         check=True,
+        # As installed: with its bytecode, which the first process writes.
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
         stdout=subprocess.PIPE,
     )
     return [seconds * 1000 for seconds in json.loads(done.stdout)]

@@ -28,7 +28,7 @@ def no_usage() -> Usage:
     return Usage(source="none")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Answer(Wire):
     """
     What every answer to one call has beside its fields on the wire.
@@ -44,7 +44,7 @@ class Answer(Wire):
         return self.meta.request_id
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Generated(Answer):
     """
     What the answers of both model calls share.
@@ -85,7 +85,7 @@ class Generated(Answer):
 # Chat ------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ChatChoice(Wire):
     """
     One of the *n* answers of a chat.
@@ -117,7 +117,7 @@ class ChatChoice(Wire):
         return self.message.text
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ChatReply(Generated):
     """
     The whole answer of a chat.
@@ -154,7 +154,7 @@ class ChatReply(Generated):
         return self.extra.get("service_tier")
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class FunctionDelta(Piece):
     """
     A piece of a function call: the name first, then pieces of the arguments.
@@ -165,7 +165,7 @@ class FunctionDelta(Piece):
     arguments: str | None = None
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class ToolCallDelta(Piece):
     """
     A piece of a tool call.
@@ -183,7 +183,7 @@ class ToolCallDelta(Piece):
     function: FunctionDelta | None = None
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Delta(Piece):
     """
     What a chunk adds to one choice.
@@ -212,7 +212,7 @@ class Delta(Piece):
         return self.extra.get("function_call")
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class ChunkChoice(Piece):
     """
     What a chunk says of one choice.
@@ -230,7 +230,7 @@ class ChunkChoice(Piece):
     logprobs: Any = None
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class ChatChunk(Piece):
     """
     One event of a chat's stream.
@@ -264,7 +264,7 @@ class ChatChunk(Piece):
 # Text ------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CompletionChoice(Wire):
     """
     One of the *n* continuations of a prompt.
@@ -286,7 +286,7 @@ class CompletionChoice(Wire):
     """
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CompletionReply(Generated):
     """
     The whole answer of a text completion.
@@ -307,7 +307,7 @@ class CompletionReply(Generated):
         return self.choices[0].text if self.choices else ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CompletionChunk(CompletionReply):
     """
     One event of a text completion's stream: its choices hold the text that is new.
@@ -324,7 +324,7 @@ class CompletionChunk(CompletionReply):
 # Beside the two --------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Model(Wire):
     """
     A model that the server offers.
@@ -339,7 +339,7 @@ class Model(Wire):
     owned_by: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ModelList(Answer):
     """
     The models that the server offers; iterate over it, or read `data`.
@@ -361,7 +361,7 @@ class ModelList(Answer):
         return len(self.data)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Image(Wire):
     """
     One picture.
@@ -373,7 +373,7 @@ class Image(Wire):
     """
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ImageReply(Answer):
     """
     The pictures that were made.
@@ -406,7 +406,7 @@ class ImageReply(Answer):
         return self.images
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class UserInfo(Answer):
     """
     Horay's account: who the key belongs to and what money is left.

@@ -54,7 +54,7 @@ class Secret(str):
 # What travels ----------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Function(Wire):
     """
     The function that a tool call names.
@@ -68,7 +68,7 @@ class Function(Wire):
     """
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ToolCall(Wire):
     """
     One call that the model asks for; answer it with `tool(..., tool_call_id=call.id)`.
@@ -81,7 +81,7 @@ class ToolCall(Wire):
     function: Function = attrs.field(factory=Function)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Message(Wire):
     """
     One message of a conversation: what is sent, and what a reply's choice holds.
@@ -200,7 +200,7 @@ class Token:
     """
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Usage(Wire):
     """
     What one answer cost, in tokens, summed over all its choices.
