@@ -97,7 +97,7 @@ def _packer(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
         converter,
         _cattrs_omit_if_default=True,
         _cattrs_use_linecache=False,
-        **hooks,  # type: ignore[arg-type]
+        **hooks,  # type: ignore[arg-type]  # cattrs' own way, which it types otherwise
     )
 
 

@@ -97,7 +97,7 @@ def _wire_reader(kind: type[Any], converter: cattrs.Converter) -> Reader:
         kind,
         converter,
         _cattrs_use_linecache=False,
-        **hooks,  # type: ignore[arg-type]
+        **hooks,  # type: ignore[arg-type]  # cattrs' own way, which it types otherwise
     )
 
     def read(obj: Any, aside: Any) -> Any:
