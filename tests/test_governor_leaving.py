@@ -21,14 +21,14 @@ async def test_cancelled_in_the_queue(governor):
     The place is given back; the others keep theirs.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0.05)
+    governor.close(KEY, 0.5)
     await queue.ask(3)
     queue.tasks[1].cancel()
     await turns()
     assert counts(governor) == (0, 2)
     await queue.lease(2)
     assert queue.order == [0, 2]
-    assert queue.times[1] - queue.times[0] < 0.09
+    assert queue.times[1] - queue.times[0] < 0.95
 
 
 async def test_cancelled_as_the_turn_comes(governor, clock):
@@ -71,7 +71,7 @@ async def test_all_cancelled(governor):
     Nothing is left of a queue that nobody waits in, and the gate goes on.
     """
     queue = Queue(governor)
-    governor.close(KEY, 0.1)
+    governor.close(KEY, 0.5)
     await queue.ask(3)
     assert counts(governor) == (0, 3)
     await queue.leave()
