@@ -10,6 +10,8 @@ import openai
 import pytest
 
 from horay_async import AsyncHoray, Outcome, Timeouts, user
+from horay_async.local import LocalModelError
+from llama_server import give_up
 
 
 QUESTION = [user("Name three seas.")]
@@ -215,3 +217,18 @@ async def test_cancelled_early(client, asked, llama):
 
 async def test_models(client, llama):
     assert [model.id async for model in client.models.list()] == [llama.model]
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
+)
+def test_a_skip_fails_in_ci(ci, outcome, monkeypatch):
+    """
+    No model for the tests: on a machine of one's own a reason to skip, in CI a failure.
+    """
+    monkeypatch.setenv("CI", ci)
+    # Both are awaited: a skip that gets out would skip this test.
+    outcomes = (pytest.skip.Exception, pytest.fail.Exception)
+    with pytest.raises(outcomes, match="no connection") as raised:
+        give_up(LocalModelError("no connection"))
+    assert raised.type is outcome

@@ -1,0 +1,310 @@
+"""
+`LocalModel`: llama.cpp's server as a child of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import attrs
+
+from .._errors import ConfigurationError
+from .._services import COMPATIBLE, Endpoint, Range, Service
+from ._children import SAY, Child
+from ._errand import Errand, LocalModelError, in_thread, outlast
+from ._fetching import WHEEL_SIZE, check_gguf, find_model
+
+
+_NAME: Final = "SmolLM2-135M-Instruct"
+_TITLE: Final = "SmolLM2-135M (llama.cpp) on this machine"
+
+# In seconds: any model from any disk; between two looks at what has been fetched.
+_START_TIMEOUT: Final = 600.0
+_PROGRESS_EVERY: Final = 0.1
+
+# Our own model gets the temperature of its authors (https://huggingface.co/HuggingFaceTB/
+# SmolLM2-135M-Instruct), a penalty for what it has said already, and an end: without the
+# penalty nearly half of its answers go round in circles, with it hardly one in ten. It gets
+# no KV cache of 8 bits, which would halve the memory: its French gets in the way of the
+# capital of France. What a request says goes before all this.
+_SERVER: Final = """
+import json, xllamacpp
+
+asked = json.loads(sys.argv[1])
+params = xllamacpp.CommonParams()
+params.model.path = asked["path"]
+params.model_alias = {asked["name"]}
+params.hostnames = ["127.0.0.1"]
+params.port = asked["port"]
+params.n_parallel = asked["slots"]
+params.n_ctx = asked["slots"] * asked["context"]
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked["threads"]
+params.cache_ram_mib = 0
+params.ui = False
+if not asked["verbose"]:
+    params.verbosity = 1  # errors
+if asked["ours"]:
+    params.sampling.temp = 0.2
+    params.sampling.penalty_repeat = 1.1
+    params.n_predict = 1024
+    params.fit_params = False  # would load it twice, to see whether it fits
+server = xllamacpp.Server(params)  # returns when the model is loaded
+say(server.listening_address)
+threading.Event().wait()
+"""
+
+# As llama.cpp logs one: "0.00.002.007 E srv  start: couldn't bind HTTP server socket".
+_ERROR: Final = re.compile(r"[\d.]+ E (?P<text>.+)")
+
+
+class LocalModel:
+    """
+    A model on this machine, behind llama.cpp's own server.
+
+    Use it as `async with LocalModel() as server:`, or `start()` and `close()` it.
+
+    Args:
+        gguf: The file of another model. By default SmolLM2-135M is fetched, once, and kept
+            in the user's cache directory, or in the one that HORAY_CACHE names.
+        slots: How many answers are written at once; further calls wait for their turn.
+        context: The most tokens of a prompt and its answer together. They are paid for in
+            memory: all in all our model needs 520 MB, and 340 MB with half the context.
+        threads: How many compute. Default: half of the processors, at most 8; threads that
+            lose their processor to other work hold up all the others.
+        port: The loopback port; 0 is any free one.
+        verbose: Whether the server's log goes to stderr. Otherwise it goes nowhere.
+        on_fetch: Called on the loop while the model is fetched, with the bytes so far and
+            the bytes in all; never called when there is nothing to fetch.
+
+    Raises:
+        ConfigurationError: A number that cannot be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        gguf: str | os.PathLike[str] | None = None,
+        slots: int = 4,
+        context: int = 4096,
+        threads: int | None = None,
+        port: int = 0,
+        verbose: bool = False,
+        on_fetch: Callable[[int, int], None] | None = None,
+    ) -> None:
+        threads = _spare_threads() if threads is None else threads
+        self._gguf = None if gguf is None else Path(gguf).expanduser()
+        self._slots = _whole("slots", slots, Range(1))
+        self._context = _whole("context", context, Range(1))
+        self._threads = _whole("threads", threads, Range(1))
+        self._port = _whole("port", port, Range(0, 65535))
+        self._verbose = verbose
+        self._on_fetch = on_fetch
+        self._starting = False
+        self._child: Child | None = None
+
+    @property
+    def model(self) -> str:
+        """
+        The model's name in requests. (The server answers to any other too.)
+        """
+        return _NAME if self._gguf is None else self._gguf.stem
+
+    @property
+    def title(self) -> str:
+        """
+        Who answers, in words for people.
+        """
+        return _TITLE if self._gguf is None else self._gguf.name
+
+    @property
+    def base_url(self) -> str:
+        """
+        Where it listens: with the `/v1`, without a slash at the end.
+
+        Raises:
+            LocalModelError: It is not running.
+        """
+        if self._child is None or self._starting:
+            raise LocalModelError(
+                "the local model is not running:"
+                " use `async with LocalModel() as server:`, or await its start()"
+            )
+        return f"{self._child.log.said}/v1"
+
+    @property
+    def service(self) -> Service:
+        """
+        What `AsyncHoray(service=...)` needs to know of it.
+
+        Raises:
+            LocalModelError: It is not running.
+        """
+
+        def known(endpoint: Endpoint | None) -> Endpoint:
+            assert endpoint is not None
+            limits = {**endpoint.limits, "n": Range(1, self._slots)}
+            return attrs.evolve(endpoint, model=self.model, limits=limits)
+
+        return attrs.evolve(
+            COMPATIBLE,
+            name="the local model",
+            base_url=self.base_url,
+            chat=known(COMPATIBLE.chat),
+            completions=known(COMPATIBLE.completions),
+            images=None,
+        )
+
+    async def start(self) -> Self:
+        """
+        Return when it is ready to answer; fetch the model first where that must be done.
+
+        Cancelling is safe: it leaves no process behind and no half file.
+
+        Raises:
+            LocalModelError: It cannot be had here; the message says what to do.
+        """
+        if self._starting or self._child is not None:
+            raise LocalModelError("the local model is already started")
+        errand = Errand()
+        work = in_thread(self._work, errand)
+        self._starting = True
+        try:
+            await self._watch(work, errand)
+        except BaseException:
+            errand.cancel()
+            try:
+                await outlast(work)
+            finally:
+                await self.close()  # it may have been ready just then
+            raise
+        finally:
+            self._starting = False
+        return self
+
+    async def _watch(self, work: asyncio.Future[None], errand: Errand) -> None:
+        every = None if self._on_fetch is None else _PROGRESS_EVERY
+        seen = 0
+        while not work.done():
+            await asyncio.wait({work}, timeout=every)
+            if self._on_fetch is not None and errand.fetched > seen:
+                seen = errand.fetched
+                self._on_fetch(seen, WHEEL_SIZE)
+        work.result()
+
+    def _work(self, errand: Errand) -> None:
+        _require_packages()
+        if self._gguf is None:
+            model = find_model(errand)
+        else:
+            model = self._gguf
+            check_gguf(model)
+        asked = {
+            "path": str(model),
+            "name": self.model,
+            "port": self._port,
+            "slots": self._slots,
+            "context": self._context,
+            "threads": self._threads,
+            "verbose": self._verbose,
+            "ours": self._gguf is None,
+        }
+        child = Child(SAY + _SERVER, json.dumps(asked), verbose=self._verbose)
+        try:
+            _wait_until_ready(child, errand, asked)
+        except BaseException:
+            child.end()
+            raise
+        self._child = child
+
+    async def close(self) -> None:
+        """
+        End the server at once, with the answers that it is writing. Twice is fine.
+        """
+        child, self._child = self._child, None
+        if child is not None:
+            await outlast(in_thread(child.end))
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _whole(name: str, value: int, allowed: Range) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+        raise ConfigurationError(
+            f"{name} is {value!r}, expected a whole number, {allowed}"
+        )
+    return value
+
+
+def _spare_threads() -> int:
+    if sys.platform == "linux":
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return max(1, min(8, processors // 2))
+
+
+def _require_packages() -> None:
+    for package in "filelock", "platformdirs", "xllamacpp":
+        if find_spec(package) is None:
+            raise LocalModelError(
+                f"a model on this machine needs the package {package}:"
+                " pip install 'horay-async[local]'"
+            )
+
+
+def _wait_until_ready(child: Child, errand: Errand, asked: Mapping[str, Any]) -> None:
+    bound = time.monotonic() + _START_TIMEOUT
+    while child.log.said is None:
+        if not child.running:
+            child.end()
+            raise LocalModelError(_why_not(child, asked))
+        if time.monotonic() > bound:
+            raise LocalModelError(
+                f"llama.cpp did not load {asked['path']} within {_START_TIMEOUT:.0f} s"
+            )
+        errand.pause()
+
+
+def _why_not(child: Child, asked: Mapping[str, Any]) -> str:
+    """
+    The first error that llama.cpp logs is the cause; the others follow from it.
+    """
+    lines = list(child.log.lines)
+    first = next(filter(None, map(_ERROR.match, lines)), None)
+    if first is None:
+        code = child.exit_code
+        ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"llama.cpp does not start: {(lines or [f'it ended with {ended}'])[-1]}"
+    error = " ".join(first["text"].split())
+    if "couldn't bind" in error:
+        return (
+            f"port {asked['port']} is taken, or kept for the system: choose another, or 0"
+            " for a free one"
+        )
+    if "memory" in error or "alloc" in error:
+        return (
+            f"too little memory for {asked['slots']} slots with a context of"
+            f" {asked['context']} tokens each: ask for less, or for a smaller model"
+        )
+    return f"llama.cpp cannot serve {asked['path']} ({error})"
