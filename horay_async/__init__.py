@@ -87,6 +87,7 @@ from ._values import (
     user,
 )
 from ._version import __version__
+from .many import Conversation, FanOut, Job, Row
 
 
 __all__ = [
@@ -118,10 +119,12 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "ConnectTimeoutError",
+    "Conversation",
     "DeadlineExceeded",
     "Endpoint",
     "Event",
     "EventTooLargeError",
+    "FanOut",
     "FirstTokenTimeoutError",
     "Function",
     "Governor",
@@ -132,6 +135,7 @@ __all__ = [
     "IncompleteStreamError",
     "InternalServerError",
     "InvalidRequestError",
+    "Job",
     "Message",
     "Meta",
     "MissingKeyError",
@@ -153,6 +157,7 @@ __all__ = [
     "RequestTimeoutError",
     "RequestTooLargeError",
     "Response",
+    "Row",
     "SSEDecodeError",
     "Service",
     "ServiceUnavailableError",

@@ -6,18 +6,20 @@ from __future__ import annotations
 
 import ssl as tls
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import attrs
 
 from ._codec import warm
 from ._errors import ClientClosedError, ConfigurationError
 from ._events import Hook
+from ._fields import ChatArguments, CompletionArguments
 from ._governor import Governor
 from ._line import Line
-from ._requests import Validate
+from ._replies import ChatChoice, ChatReply, CompletionChoice, CompletionReply
+from ._requests import ChatRequest, CompletionRequest, Validate
 from ._resources import Chat, Completions, Images, Models, User
 from ._services import Service
 from ._session import Session
@@ -32,6 +34,10 @@ from ._settings import (
     resolve,
 )
 from ._timeouts import Timeouts
+from .many import FanOut, Job
+from .many._asking import RowArguments
+from .many._job import Order
+from .many._rows import ChatItem, Id, Item
 
 
 if TYPE_CHECKING:
@@ -181,6 +187,126 @@ class AsyncHoray:
         return client
 
     copy = with_options
+
+    # Many prompts --------------------------------------------------------------------
+
+    @overload
+    def map(
+        self,
+        requests: Iterable[ChatItem | tuple[Id, ChatItem]]
+        | AsyncIterable[ChatItem | tuple[Id, ChatItem]],
+        *,
+        concurrency: int = 64,
+        order: Order = "done",
+        **arguments: Unpack[ChatArguments],
+    ) -> Job[ChatReply]: ...
+
+    @overload
+    def map(
+        self,
+        requests: Iterable[CompletionRequest | tuple[Id, CompletionRequest]]
+        | AsyncIterable[CompletionRequest | tuple[Id, CompletionRequest]],
+        *,
+        concurrency: int = 64,
+        order: Order = "done",
+        **arguments: Unpack[CompletionArguments],
+    ) -> Job[CompletionReply]: ...
+
+    @overload
+    def map(
+        self,
+        requests: Iterable[Item | tuple[Id, Item]]
+        | AsyncIterable[Item | tuple[Id, Item]],
+        *,
+        concurrency: int = 64,
+        order: Order = "done",
+        **arguments: Unpack[RowArguments],
+    ) -> Job[ChatReply | CompletionReply]: ...
+
+    def map(
+        self,
+        requests: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int = 64,
+        order: Order = "done",
+        **arguments: Any,
+    ) -> Job[Any]:
+        """
+        Answer any number of requests, some at a time.
+
+            async with client.map(prompts, max_tokens=64) as job:
+                async for row in job:
+                    print(row.id, row.error or row.reply.text)
+
+        Every request gets one row, which holds its answer or its error. Nothing is sent
+        before the first row is asked for; leaving the block cancels what is under way.
+
+        Args:
+            requests: Any iterable or async iterable, read only as fast as rows are sent, one
+                item at a time. An item is a string (a chat of one message), a `ChatRequest`,
+                a `CompletionRequest` or a `Conversation`; an exception, to become its row's
+                error; or a pair of an id and one of these. Memory does not grow with their
+                number.
+            concurrency: How many rows are asked at once. The source is read at most twice
+                as far ahead of the reader.
+            order: "done": each row as soon as it is there. "input": in the order of the
+                requests; the source is read up to four times `concurrency` ahead of the
+                oldest row that is not there yet, and no further.
+            arguments: Fields that change every request, and `timeouts` or `timeout` (seconds
+                for each call).
+
+        Raises:
+            TypeError: `requests` is no iterable, or one request in place of many; or an
+                argument has a name that no request has.
+            InvalidRequestError: Arguments that no request could be sent with.
+            ConfigurationError: Another argument cannot be.
+        """
+        return Job(
+            self._line,
+            requests,
+            concurrency=concurrency,
+            order=order,
+            arguments=arguments,
+        )
+
+    @overload
+    def fan_out(
+        self, request: ChatRequest | None = None, /, **arguments: Unpack[ChatArguments]
+    ) -> FanOut[ChatReply, ChatChoice]: ...
+
+    @overload
+    def fan_out(
+        self,
+        request: CompletionRequest | None = None,
+        /,
+        **arguments: Unpack[CompletionArguments],
+    ) -> FanOut[CompletionReply, CompletionChoice]: ...
+
+    def fan_out(self, request: Any = None, /, **arguments: Any) -> FanOut[Any, Any]:
+        """
+        Ask for *n* choices, over as many calls as the service's limit on `n` demands.
+
+            reply = await client.fan_out(request, n=16)
+            best = await client.fan_out(request, n=16).first(fits)
+
+        Awaited, it gives one reply: all choices, numbered from 0, the usage summed. Its
+        `first` gives the first choice that a predicate takes, and cancels the rest.
+
+        A `seed` grows by the number of choices before each call, so that choices differ. A
+        server that gives fewer choices than it was asked for is asked again.
+
+        Args:
+            request: A built request; keywords change fields of it.
+            arguments: The fields of a request, `n` among them (or in the request), and
+                `timeouts` or `timeout` (seconds for each call).
+
+        Raises:
+            InvalidRequestError: The request cannot be right, or does not say `n`; nothing
+                was sent.
+        """
+        return FanOut(self._line, request, arguments)
+
+    # What it is ----------------------------------------------------------------------
 
     @property
     def service(self) -> Service:

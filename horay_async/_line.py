@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 from weakref import WeakSet
 
 import attrs
@@ -15,12 +15,20 @@ import attrs
 from multidict import CIMultiDict
 
 from ._attempts import Attempts, Call
-from ._codec import error_in, loads, pack, status_error_of
+from ._codec import (
+    chat_reply,
+    completion_reply,
+    error_in,
+    loads,
+    pack,
+    status_error_of,
+)
 from ._errors import APIError, ClientClosedError, IncompleteStreamError
 from ._governor import Governor
 from ._intake import Intake, misfit
 from ._policy import RetryPolicy
-from ._requests import Request, bind, endpoint_of
+from ._replies import ChatReply, CompletionReply
+from ._requests import ChatRequest, CompletionRequest, Request, bind, endpoint_of
 from ._services import Endpoint
 from ._session import NOTHING, Body, Session
 from ._settings import Settings, check_timeouts
@@ -96,6 +104,24 @@ class Line:
             request = request.evolve(**fields)
         settings = self.settings
         return bind(request, settings.service, validate=settings.validate), timeouts
+
+    @overload
+    async def reply(self, request: ChatRequest, timeouts: Timeouts) -> ChatReply: ...
+
+    @overload
+    async def reply(
+        self, request: CompletionRequest, timeouts: Timeouts
+    ) -> CompletionReply: ...
+
+    async def reply(
+        self, request: ChatRequest | CompletionRequest, timeouts: Timeouts
+    ) -> ChatReply | CompletionReply:
+        """
+        A plain call for text, and its reply, which is of the request's kind.
+        """
+        if isinstance(request, ChatRequest):
+            return (await self.send(request, timeouts, chat_reply, chat=True))[0]
+        return (await self.send(request, timeouts, completion_reply))[0]
 
     async def send(
         self,
@@ -275,12 +301,20 @@ def _choices_of(request: Request) -> int:
     """
     How many choices the answer will have: *n* for each prompt.
     """
-    n, prompt = _sent(request, "n"), _sent(request, "prompt")
+    n = _sent(request, "n")
     if not isinstance(n, int) or n < 1:
         n = 1
+    return n * prompts_of(request)
+
+
+def prompts_of(request: Request) -> int:
+    """
+    How many texts the request wants continued: a list of token ids is one.
+    """
+    prompt = _sent(request, "prompt")
     if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
-        return n * len(prompt)
-    return n
+        return len(prompt)
+    return 1
 
 
 def _prompt_bytes(request: Request) -> int:

@@ -19,13 +19,7 @@ from ._chunks import (
     CompletionChunkStream,
     CompletionStream,
 )
-from ._codec import (
-    chat_reply,
-    completion_reply,
-    image_reply,
-    model_list,
-    user_info,
-)
+from ._codec import image_reply, model_list, user_info
 from ._errors import InvalidRequestError
 from ._fields import ChatArguments, CompletionArguments, ImageArguments
 from ._line import Line
@@ -135,7 +129,7 @@ class ChatCompletions:
             return ChunkStream(await opened.open())
         _only_streams(include_usage)
         bound, timeouts = self._line.bind(ChatRequest, request, arguments)
-        return (await self._line.send(bound, timeouts, chat_reply, chat=True))[0]
+        return await self._line.reply(bound, timeouts)
 
     def stream(
         self,
@@ -244,7 +238,7 @@ class Completions:
             return ChunkStream(await opened.open())
         _only_streams(include_usage)
         bound, timeouts = self._line.bind(CompletionRequest, request, arguments)
-        return (await self._line.send(bound, timeouts, completion_reply))[0]
+        return await self._line.reply(bound, timeouts)
 
     def stream(
         self,

@@ -6,22 +6,29 @@ mark that is not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+from collections.abc import AsyncIterator
 from typing import assert_type
 
 from horay_async import (
     EMPOWER,
     AsyncHoray,
+    ChatChoice,
     ChatChunk,
     ChatReply,
     ChatRequest,
+    CompletionChoice,
     CompletionReply,
     CompletionRequest,
+    Conversation,
+    FanOut,
     ImageReply,
     IncompleteStreamError,
+    Job,
     Message,
     ModelList,
     Outcome,
     RateLimitError,
+    Row,
     Timeouts,
     Token,
     Usage,
@@ -143,12 +150,68 @@ async def made() -> None:
     await AsyncHoray(base_url="http://localhost:8000/v1", timeout=3.5).close()
 
 
+async def mapped(client: AsyncHoray, texts: AsyncIterator[str]) -> None:
+    """
+    Many prompts: the replies are of the requests' kind.
+    """
+    async with client.map(["one", "two"], concurrency=8, max_tokens=9) as job:
+        assert_type(job, Job[ChatReply])
+        async for row in job:
+            assert_type(row, Row[ChatReply])
+            assert_type(row.reply, ChatReply | None)
+            assert_type(row.error, Exception | None)
+            assert_type(row.id, str)
+            if row.reply is not None:
+                assert_type(row.reply.message, Message)
+    assert_type(job.done, int)
+    async for row in client.map(texts, order="input", timeout=5.0):
+        assert_type(row, Row[ChatReply])
+
+    talk = Conversation(ChatRequest(messages=[user("Hi")]), ["And?", [user("So?")]])
+    chats = client.map([("a", talk), "Hello?", (3, ValueError("no JSON"))])
+    assert_type(chats, Job[ChatReply])
+    request = CompletionRequest(prompt="Once")
+    assert_type(client.map([("a", request)], echo=True), Job[CompletionReply])
+    both = client.map([request, "Hello?", ("a", talk)], temperature=0, echo=True)
+    assert_type(both, Job[ChatReply | CompletionReply])
+    async for either in both:
+        if either.reply is not None:
+            assert_type(either.reply.text, str)
+
+
+async def fanned_out(client: AsyncHoray) -> None:
+    """
+    Many answers to one request: a reply or a choice of its kind.
+    """
+    request = ChatRequest(messages=[user("A title?")])
+    fan: FanOut[ChatReply, ChatChoice] = client.fan_out(request, n=16)
+    assert_type(await fan, ChatReply)
+    assert_type(fan.choices[0].message, Message)
+    best = await client.fan_out(request, n=16).first(
+        lambda choice: "sea" in choice.text
+    )
+    assert_type(best, ChatChoice | None)
+    assert_type(await client.fan_out(messages=[user("Hi")], n=2), ChatReply)
+    assert_type(await client.fan_out(prompt="Once", n=2), CompletionReply)
+    text = CompletionRequest(prompt="Once", n=3)
+    assert_type(await client.fan_out(text, seed=1), CompletionReply)
+
+    async def fits(choice: CompletionChoice) -> bool:
+        return choice.finish_reason == "stop"
+
+    assert_type(await client.fan_out(text).first(fits), CompletionChoice | None)
+
+
 async def mistaken(client: AsyncHoray) -> None:
     """
     Mistakes that an editor shows.
     """
     await client.chat.completions.create(messages="Hello?")  # type: ignore[arg-type]
     await client.chat.completions.create(massages=[])  # type: ignore[call-overload]
+    client.map(["Hello?"], temprature=1)  # type: ignore[call-overload]
+    client.map(["Hello?"], order="any")  # type: ignore[call-overload]
+    client.map([7])  # type: ignore[list-item]
+    client.fan_out("Hello?", n=2)  # type: ignore[call-overload]
     AsyncHoray("a key by position")  # type: ignore[call-arg]
     AsyncHoray(timeout="soon")  # type: ignore[arg-type]
     ChatRequest(messages=[user("a")], temperature="hot")  # type: ignore[arg-type]

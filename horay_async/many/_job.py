@@ -1,0 +1,431 @@
+"""
+A job: many requests in, a row for each out, some of them under way at any time.
+
+One task pulls from the source, only as fast as there is room, and starts a task for each
+row. They are plain tasks of the job's own, as its rows are read by a loop of the user's: a
+task group would have to be left open across each of its turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, Self, TypeVar, final, get_args
+
+from .._errors import (
+    ClientClosedError,
+    ConfigurationError,
+    StreamAbortedError,
+    StreamConsumedError,
+    WrongLoopError,
+)
+from .._line import Line
+from .._requests import ChatRequest, CompletionRequest
+from ._asking import asking
+from ._rows import Conversation, ReplyT, Row, asked
+
+
+T = TypeVar("T")
+
+Order = Literal["done", "input"]
+"""
+In which order rows come: as they are done, or as their requests were given.
+"""
+
+AHEAD: Final[Mapping[Order, int]] = {"done": 2, "input": 4}
+"""
+How many rows may be under way or wait for the reader, for each of `concurrency`.
+
+Twice keeps all workers busy while the reader is, for a moment, not. In the order of the
+input finished rows also wait for one that takes longer than others, so there are more.
+"""
+
+_END: Final = object()
+
+
+@final
+class Job(Generic[ReplyT]):
+    """
+    Many requests at work: `async for row in job`.
+
+    Use it in `async with`: whatever ends the block cancels what is under way and closes its
+    connections before the block is left, and closes the source if it is a generator. A bare
+    `async for` does the same soon after its loop is left. A job is read by one loop.
+
+    Nothing is sent before the first row is asked for. Cancelling the wait for a row loses
+    none: the next wait goes on.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_ahead",
+        "_asking",
+        "_concurrency",
+        "_delivered",
+        "_ended",
+        "_entered",
+        "_error",
+        "_feeder",
+        "_late",
+        "_loop",
+        "_news",
+        "_pulled",
+        "_ready",
+        "_room",
+        "_source",
+        "_stopped",
+        "_taken",
+        "_tasks",
+        "done",
+        "failed",
+        "in_flight",
+    )
+
+    def __init__(
+        self,
+        line: Line,
+        requests: Iterable[Any] | AsyncIterable[Any],
+        *,
+        concurrency: int,
+        order: Order,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        """
+        Made by `client.map(...)`.
+        """
+        _check(requests, concurrency, order)
+        self._asking = asking(line, arguments)
+        self._concurrency = concurrency
+        self._ahead = AHEAD[order] * concurrency
+        self.done: int = 0
+        """
+        Rows that are finished, those that failed included.
+        """
+        self.failed: int = 0
+        """
+        Rows that ended in an error.
+        """
+        self.in_flight: int = 0
+        """
+        Rows that are being asked.
+        """
+        self._source: Any = requests
+        self._entered = self._taken = False
+        # Known when the first row is asked for.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pulled = self._delivered = 0
+        self._room = asyncio.Event()
+        # Whether no more is pulled; whether what is under way is given up as well.
+        self._ended = self._stopped = False
+        # What the reader gets after the last row, where that is not all.
+        self._error: BaseException | None = None
+        self._news = asyncio.Event()
+        self._ready: deque[Row[Any]] = deque()
+        # Rows that wait for those before them.
+        self._late: dict[int, Row[Any]] | None = {} if order == "input" else None
+
+    # Reading -------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Row[ReplyT]]:
+        if self._taken:
+            raise StreamConsumedError(
+                "this job has been read, or is being read: a job is read by one loop"
+            )
+        self._taken = True
+        return _Rows(self) if self._entered else _OwnedRows(self)
+
+    async def _next(self) -> Row[ReplyT]:
+        """
+        The next row, for the readers; cancelling loses none.
+        """
+        self._begin()
+        while not self._ready:
+            if self._stopped or not self._tasks:
+                raise self._error or StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        self._delivered += 1
+        self._room.set()
+        return self._ready.popleft()
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            if not self._ended:
+                self._feeder = self._start(self._feed())
+                self._feeder.add_done_callback(self._left)
+        elif self._loop is not loop:
+            raise WrongLoopError(
+                "this job was begun on another event loop: read it there"
+            )
+
+    # Working -------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        return task
+
+    async def _feed(self) -> None:
+        """
+        Pull and ask, as long as there is room.
+
+        The one task that touches the source, and closes it: a generator may hold what
+        belongs to the task that it runs in, a timeout or a task group.
+        """
+        try:
+            take = self._open_source()
+            while True:
+                await self._until_room()
+                given = await take()
+                # An async source may give something although it was cancelled: too late.
+                if given is _END or self._stopped:
+                    break
+                self.in_flight += 1
+                row = self._asking.row(asked(self._pulled, given))
+                self._pulled += 1
+                self._start(row).add_done_callback(self._answered)
+        except Exception as error:
+            if self._stopped:
+                raise
+            self._error = error
+        finally:
+            self._ended = True
+            await self._close_source()
+
+    async def _until_room(self) -> None:
+        """
+        Wait until one more row may be asked.
+
+        Raises:
+            ClientClosedError: None will be.
+        """
+        while (
+            self.in_flight >= self._concurrency
+            or self._pulled - self._delivered >= self._ahead
+        ):
+            self._room.clear()
+            await self._room.wait()
+        if self._asking.line.session.closed:
+            raise ClientClosedError("the client was closed during this job")
+
+    def _answered(self, task: asyncio.Task[Row[Any]]) -> None:
+        self.in_flight -= 1
+        self._room.set()
+        if not (self._stopped or task.cancelled() or task.exception()):
+            self._hand_over(task.result())
+        self._left(task)
+
+    def _left(self, task: asyncio.Task[Any]) -> None:
+        """
+        A task is over; if it failed, by a mistake of ours, so does the job.
+        """
+        self._tasks.discard(task)
+        self._news.set()
+        if self._stopped:
+            return
+        if task.cancelled():
+            msg = "somebody cancelled a task of this job"
+            self._stop(asyncio.CancelledError(msg))
+        elif (error := task.exception()) is not None:
+            self._stop(error)
+
+    def _hand_over(self, row: Row[Any]) -> None:
+        self.done += 1
+        self.failed += row.error is not None
+        if self._late is None:
+            self._ready.append(row)
+        else:
+            self._late[row.index] = row
+            due = self._delivered + len(self._ready)
+            while due in self._late:
+                self._ready.append(self._late.pop(due))
+                due += 1
+        self._news.set()
+
+    # Leaving -------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """
+        End the job: what is under way is cancelled, and its connections are closed.
+
+        Returns when all of it has ended and the source, if it is a generator, is closed.
+        Twice is fine. Whoever still reads gets `StreamAbortedError`.
+
+        Cancelled: it all ends nevertheless; what hesitates is cancelled once more.
+
+        Raises:
+            Exception: What the source raised when it was closed.
+        """
+        if self._loop not in (None, asyncio.get_running_loop()):
+            raise WrongLoopError(
+                "this job was begun on another event loop: close it there"
+            )
+        self._close()
+        interrupted: asyncio.CancelledError | None = None
+        while self._tasks:
+            try:
+                await asyncio.wait(self._tasks)
+            except asyncio.CancelledError as error:
+                interrupted = error
+                self._cancel()
+        if interrupted is not None:
+            raise interrupted
+        # Where nothing was begun nobody else does.
+        await self._close_source()
+        feeder, self._feeder = self._feeder, None
+        if feeder is not None and not feeder.cancelled():
+            feeder.result()
+
+    def _close(self) -> None:
+        if self._tasks or self._ready or not self._ended:
+            self._ready.clear()
+            self._stop(StreamAbortedError("the job was closed before its end"))
+
+    def _stop(self, error: BaseException) -> None:
+        """
+        Give up what is under way; the reader gets the error.
+        """
+        if not self._stopped:
+            self._ended = self._stopped = True
+            self._error = self._error or error
+            self._news.set()
+            self._cancel()
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _open_source(self) -> Callable[[], Awaitable[Any]]:
+        """
+        What takes the next request from the source, or `_END`.
+        """
+        if isinstance(self._source, AsyncIterable):
+            waited = self._source = aiter(self._source)
+            return lambda: anext(waited, _END)
+        at_hand = self._source = iter(self._source)
+
+        async def take() -> Any:
+            return next(at_hand, _END)
+
+        return take
+
+    async def _close_source(self) -> None:
+        # Of what it was given only generators are the job's to close: a file is not.
+        source, self._source = self._source, None
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
+        elif isinstance(source, Generator):
+            source.close()
+
+    def _abandon(self) -> None:
+        """
+        The reader is gone without a word; this may run on any thread, in the middle of
+        anything, so all is left to the loop's next turn.
+        """
+        if self._loop is not None:
+            # Of a loop that is closed all tasks have ended.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._close)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__}: {self.done} done, {self.failed} of them failed,"
+            f" {self.in_flight} in flight>"
+        )
+
+
+class _Rows(Generic[ReplyT]):
+    """
+    The rows of a job that somebody else closes.
+    """
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: Job[ReplyT]) -> None:
+        self._job = job
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Row[ReplyT]:
+        """
+        Wait for the next row; cancelling loses none.
+
+        Raises:
+            ClientClosedError: The client was closed; some requests were never sent.
+            StreamAbortedError: The job was closed.
+            Exception: The source's own, after the rows of all that it had given.
+        """
+        return await self._job._next()
+
+
+@final
+class _OwnedRows(_Rows[ReplyT]):
+    """
+    The rows of a job that nobody holds in `async with`: leaving the loop closes it.
+
+    CPython collects this object at `break`, as nothing but the loop refers to it.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self._job._abandon()
+
+
+# Before anything is sent -------------------------------------------------------------
+
+
+def _check(requests: Any, concurrency: Any, order: Any) -> None:
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise ConfigurationError(
+            f"concurrency is {concurrency!r}, expected a whole number"
+        )
+    if concurrency < 1:
+        raise ConfigurationError(f"concurrency is {concurrency}, expected 1 or more")
+    if order not in get_args(Order):
+        words = " or ".join(map(repr, get_args(Order)))
+        raise ConfigurationError(f"order is {order!r}, expected {words}")
+    one = (str, bytes, ChatRequest, CompletionRequest, Conversation)
+    if isinstance(requests, one):
+        kind = type(requests).__name__
+        msg = f"requests is one {kind}, expected many: pass [request]"
+        raise TypeError(msg)
+    if isinstance(requests, Mapping):
+        msg = "requests is a mapping: pass its items(), and its keys are the ids"
+        raise TypeError(msg)
+    if not isinstance(requests, (Iterable, AsyncIterable)):
+        kind = type(requests).__name__
+        msg = f"requests is a {kind}, expected an iterable or an async iterable"
+        raise TypeError(msg)
