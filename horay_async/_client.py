@@ -243,10 +243,11 @@ class AsyncHoray:
 
         Args:
             requests: Any iterable or async iterable, read only as fast as rows are sent, one
-                item at a time. An item is a string (a chat of one message), a `ChatRequest`,
-                a `CompletionRequest` or a `Conversation`; an exception, to become its row's
-                error; or a pair of an id and one of these. Memory does not grow with their
-                number.
+                item at a time; memory does not grow with their number. An item is a string
+                (a chat of one message), a `ChatRequest`, a `CompletionRequest` or a
+                `Conversation`; an exception, to become its row's error; or a pair of an id
+                and one of these. A generator is closed when the job ends. What waits for a
+                disk or a network should be async, or everything waits with it.
             concurrency: How many rows are asked at once. The source is read at most twice
                 as far ahead of the reader.
             order: "done": each row as soon as it is there. "input": in the order of the

@@ -77,3 +77,57 @@ def hold(emulator, count):
 
     emulator.script(*map(waiting, gates))
     return gates
+
+
+class Generated:
+    """
+    A generator of prompts, as the source of one job, and what became of it.
+    """
+
+    def __init__(self):
+        self.taken = 0
+        self.closed = False
+
+    def sync(self):
+        try:
+            while True:
+                self.taken += 1
+                yield f"prompt {self.taken}"
+        finally:
+            self.closed = True
+
+    async def waited(self):
+        try:
+            while True:
+                self.taken += 1
+                yield f"prompt {self.taken}"
+        finally:
+            await asyncio.sleep(0)
+            self.closed = True
+
+
+def workers():
+    """
+    The tasks of jobs.
+    """
+    ours = ("_feed", "row")
+    return [task for task in asyncio.all_tasks() if task.get_coro().__name__ in ours]
+
+
+def assert_over(client):
+    """
+    Nothing of the job is left.
+    """
+    assert workers() == []
+    assert client._line.governor.snapshot() == {}
+
+
+async def over(client):
+    """
+    Wait until nothing of the job is left, where nobody waits for its end.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while workers():  # noqa: ASYNC110 -- there is no event to wait for
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert_over(client)

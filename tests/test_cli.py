@@ -51,15 +51,19 @@ def test_help_lists_exit_codes(capsys):
     A script's author finds the exit codes in the help.
     """
     main(["--help"])
-    assert "130 interrupted" in " ".join(capsys.readouterr().out.split())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "130 interrupted" in out
+    assert "HORAY_LOG=debug" in out
+    assert out.index(" chat ") < out.index(" batch ") < out.index(" version ")
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["chta"], "chta"),
-        (["chat"], "PROMPT"),
+        (["chta"], 'Did you mean "chat"?'),
         (["chat", "hi", "--tempreature", "1"], "--tempreature"),
+        (["chat", "hi", "--tempreature", "1"], "Did you mean --temperature?"),
         (["chat", "hi", "--max-tokens", "many"], "--max-tokens"),
         (["batch", "--emulatr"], 'Unknown option "--emulatr"'),
         (["batch", "in.jsonl", "-o", "--emulatr"], 'Unknown option "--emulatr"'),
@@ -123,12 +127,12 @@ def test_interrupted_while_it_starts(capsys, monkeypatch):
 @pytest.mark.parametrize("words", [["chat", "hi"], ["batch", "-"]])
 def test_no_key(words):
     """
-    Without key and flag: one sentence that names both ways on.
+    Without key and flag: one sentence that names all ways on.
     """
     code, out, err = horay(*words, env={})
     assert (code, out) == (2, "")
-    assert "HORAY_API_KEY" in err
-    assert "--emulator" in err
+    for way in "HORAY_API_KEY", "--local", "--emulator":
+        assert way in err
     assert err.count("\n") == 1
 
 
@@ -254,7 +258,7 @@ def test_our_own_mistake(capsys, monkeypatch):
     """
     Even a bug is a sentence, and `HORAY_LOG=debug` shows where it is.
     """
-    monkeypatch.setattr("horay_async.cli._app._serve.serve", None)
+    monkeypatch.setattr("horay_async.cli._serve._serve", None)
     assert main(["serve"]) == 1
     assert "a mistake in horay itself, TypeError" in capsys.readouterr().err
     monkeypatch.setenv("HORAY_LOG", "debug")

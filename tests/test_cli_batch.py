@@ -2,13 +2,14 @@
 `horay batch`, tried as a person would.
 """
 
+import gzip
 import json
-import signal
-
-from pathlib import Path
+import os
+import re
 
 import pytest
 
+from batching import emulating, results, text_of, write_lines
 from shell import WAIT, horay, serving, start
 
 
@@ -30,22 +31,7 @@ def prompts(tmp_path):
     Writes lines to a file.
     """
 
-    def write(*lines):
-        path = tmp_path / "in.jsonl"
-        texts = [x if isinstance(x, str) else json.dumps(x) for x in lines]
-        path.write_text("".join(text + "\n" for text in texts))
-        return path
-
-    return write
-
-
-def results(text):
-    lines = [json.loads(line) for line in text.splitlines()]
-    return {line["custom_id"]: line for line in lines}
-
-
-def text_of(result):
-    return result["response"]["body"]["choices"][0]["message"]["content"]
+    return lambda *lines: write_lines(tmp_path / "in.jsonl", *lines)
 
 
 def test_batch(echo, prompts, tmp_path):
@@ -71,7 +57,12 @@ def test_batch(echo, prompts, tmp_path):
     assert (code, out) == (0, "")
     answers = {key: text_of(line) for key, line in results(target.read_text()).items()}
     assert answers == {"mine": "one", "line-2": "two", "theirs": "3"}
-    assert "3 lines: 3 answered, 0 failed" in err
+    lines, cost = err.splitlines()
+    assert lines == f"horay: 3 lines: 3 answered, 0 failed; results in {target}"
+    assert re.fullmatch(
+        r"horay: 3 tokens in, 3 out, \d+\.\d s, \d+ tokens/s, by Horay at http://\S+",
+        cost,
+    )
 
 
 def test_batch_text_completion(echo):
@@ -113,7 +104,7 @@ def test_batch_bad_lines(echo, prompts):
     assert lines["line-2"]["error"]["code"] == "bad_line"
     assert "line 2: not JSON" in err
     assert "line 3: expected one of" in err
-    assert "4 lines: 2 answered, 2 failed" in err
+    assert "4 lines: 2 answered, 2 failed (2 bad lines)" in err
 
 
 def test_batch_options_fill_in(echo, prompts):
@@ -174,7 +165,7 @@ def test_batch_lines_name_their_models(prompts):
     lines = results(out)
     assert lines["line-1"]["error"] is None
     assert "model" in lines["line-2"]["error"]["message"]
-    assert "2 lines: 1 answered, 1 failed" in err
+    assert "2 lines: 1 answered, 1 failed (1 invalid request)" in err
 
 
 def test_batch_options_for_text_completions(echo):
@@ -184,7 +175,7 @@ def test_batch_options_for_text_completions(echo):
     line = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "a"}}
     words = "batch", "-", *echo
     _, _, err = horay(*words, "--max-tokens", 0, stdin=json.dumps(line))
-    assert "1 lines: " in err
+    assert "1 line: " in err
     code, out, _ = horay(*words, "--temperature", "nan", stdin=json.dumps(line))
     assert (code, out) == (2, "")
 
@@ -218,32 +209,40 @@ def test_batch_shows_some_failures(echo, prompts):
     code, out, err = horay("batch", prompts(*["{oops"] * 50), *echo)
     assert code == 1
     assert len(out.splitlines()) == 50
-    assert len(err.splitlines()) == 12
+    assert len(err.splitlines()) == 13
 
 
 def test_batch_empty(echo):
     """
     No lines are no failure.
     """
-    code, out, err = horay("batch", "-", *echo)
-    assert (code, out) == (0, "")
-    assert "0 lines" in err
+    code, out, err = horay("batch", "-", *echo, stdin="\n \n")
+    assert (code, out, err) == (0, "", "horay: no lines in stdin\n")
 
 
 @pytest.mark.parametrize(
     ("source", "output"),
-    [("missing.jsonl", "out.jsonl"), (".", "-"), ("in.jsonl", "no/such/place")],
+    [
+        ("missing.jsonl", "out.jsonl"),
+        (".", "-"),
+        ("in.jsonl", "no/such/place"),
+        ("in.jsonl", "."),
+        ("in.jsonl", "out.jsonl.gz"),
+        ("old.zip", "out.jsonl"),
+    ],
 )
 def test_batch_files(echo, prompts, tmp_path, source, output):
     """
-    A file that cannot be opened is one sentence; nothing is sent.
+    A file that cannot be used is one sentence; nothing is sent, nothing is touched.
     """
     prompts({"prompt": "one"})
+    (tmp_path / "old.zip").write_bytes(b"PK\x03\x04")
     words = "batch", source, "-o", output, *echo
     code, out, err = horay(*words, cwd=tmp_path)
     assert (code, out) == (2, "")
     assert err.startswith("horay: cannot ")
     assert err.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_batch_onto_itself(echo, prompts):
@@ -255,42 +254,189 @@ def test_batch_onto_itself(echo, prompts):
     assert code == 2
     assert "is the input" in err
     assert source.read_text() == '{"prompt": "one"}\n'
+    with source.open("a+") as both:
+        both.seek(0)
+        with start("batch", "-", *echo, stdin=both, stdout=both) as process:
+            assert "is the input" in process.stderr.read()
+    assert process.returncode == 2
+    assert source.read_text() == '{"prompt": "one"}\n'
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_batch_full_disk(echo, prompts):
+# The output ------------------------------------------------------------------------
+
+
+def test_batch_keeps_former_answers(echo, prompts, tmp_path):
     """
-    Answers that cannot be written end the batch with one sentence.
+    Answers cost money: a second run moves those of the first aside.
     """
-    source = prompts({"prompt": "one"}, {"prompt": "two"})
-    code, _, err = horay("batch", source, "-o", "/dev/full", *echo)
+    source, target = prompts({"prompt": "one"}), tmp_path / "out.jsonl"
+    words = "batch", source, "-o", "out.jsonl", *echo
+    target.touch()  # nothing to keep
+    assert "kept" not in horay(*words, cwd=tmp_path)[2]
+    first = target.read_text()
+    _, _, err = horay(*words, cwd=tmp_path)
+    begin = "horay: out.jsonl: the former answers are kept, in out.1.jsonl\n"
+    assert err.startswith(begin)
+    second = target.read_text()
+    assert horay(*words, "--quiet", cwd=tmp_path) == (0, "", "")
+    kept = [(tmp_path / f"out.{number}.jsonl").read_text() for number in (1, 2)]
+    assert kept == [first, second]
+    assert "kept" not in horay(*words, "--overwrite", cwd=tmp_path)[2]
+    assert len(list(tmp_path.glob("out*"))) == 3
+
+
+def test_batch_in_the_order_of_the_input(prompts):
+    """
+    `--order input` is the order of the lines, bad ones included, whatever overtakes them.
+    """
+    lines = [{"prompt": "x " * (200 if n == 0 else 1)} for n in range(9)]
+    source = prompts(*lines, "{oops", {"prompt": "x"})
+    with emulating(tokens_per_second=500) as server:
+        words = "batch", source, *server.words
+        names = {
+            order: list(results(horay(*words, "--order", order)[1]))
+            for order in ("done", "input")
+        }
+    in_order = [f"line-{number}" for number in range(1, 12)]
+    assert names["input"] == in_order
+    assert names["done"] != in_order
+    assert sorted(names["done"]) == sorted(in_order)
+
+
+def test_batch_json(echo, prompts, tmp_path):
+    """
+    For programs stderr is one JSON object.
+    """
+    source, target = prompts({"prompt": "a b"}, "{oops"), tmp_path / "out"
+    code, _, err = horay("batch", source, "-o", target, *echo, "--json")
     assert code == 1
-    assert err == "horay: cannot write the answers: No space left on device\n"
+    facts = json.loads(err)
+    assert facts.pop("seconds") > 0
+    assert facts.pop("tokens_per_second") > 0
+    assert facts == {
+        "lines": 2,
+        "answered": 1,
+        "failed": 1,
+        "failures": {"bad_line": 1},
+        "prompt_tokens": 2,
+        "completion_tokens": 2,
+        "not_answered": 0,
+        "stopped": None,
+        "answered_by": f"Horay at {echo[-1]}",
+        "output": str(target),
+    }
 
 
-def test_batch_closed_pipe(echo, prompts):
+def test_batch_quiet(echo, prompts):
     """
-    A reader of stdout that leaves ends the batch without a word.
+    `--quiet` leaves errors.
     """
-    source = prompts(*[{"prompt": "one"}] * 200)
-    with start("batch", source, *echo) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        err = process.stderr.read()
-        assert process.wait(WAIT) == 141
-    assert not err
+    code, _, err = horay("batch", prompts({"prompt": "a"}, "{oops"), *echo, "-q")
+    assert code == 1
+    assert err.startswith("horay: line 2: not JSON")
+    assert err.count("\n") == 1
 
 
-def test_batch_interrupted(echo):
+def test_batch_names_the_emulator(prompts):
     """
-    Ctrl-C ends a batch at once, even one that waits for its input; answers are kept.
+    An emulator does not pass for a model.
     """
-    with start("batch", "-", "-o", "-", *echo) as process:
-        process.stdin.write('{"prompt": "one"}\n')
-        process.stdin.flush()
-        assert text_of(json.loads(process.stdout.readline())) == "one"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT) == 130
-        err = process.stderr.read()
-    assert "stopped; 1 lines: 1 answered" in err
-    assert "Traceback" not in err
+    _, _, err = horay("batch", prompts({"prompt": "a", "max_tokens": 2}), "--emulator")
+    assert err.endswith(", by the local emulator (no real model)\n")
+
+
+# The input -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "in.jsonl", "-"])
+def test_batch_gzip(echo, tmp_path, name):
+    """
+    Gzipped lines are told by their first bytes, whatever the file is called.
+    """
+    packed = gzip.compress(b'\xef\xbb\xbf{"prompt": "one"}\r\n\r\n{"prompt": "two"}')
+    source = tmp_path / (name if name != "-" else "in")
+    source.write_bytes(packed)
+    with source.open() as stdin:
+        words = "batch", stdin.name if name != "-" else "-", *echo
+        with start(*words, stdin=stdin) as process:
+            out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0
+    assert {key: text_of(line) for key, line in results(out).items()} == {
+        "line-1": "one",
+        "line-3": "two",
+    }
+    assert "2 lines: 2 answered" in err
+
+
+def test_batch_broken_gzip(echo, tmp_path):
+    """
+    What could be read of a broken file is answered.
+    """
+    lines = [json.dumps({"prompt": os.urandom(20).hex()}) for _ in range(500)]
+    source = tmp_path / "in.jsonl.gz"
+    source.write_bytes(gzip.compress("\n".join(lines).encode())[:-5000])
+    code, out, err = horay("batch", source, *echo)
+    assert code == 1
+    said, summary, _ = err.splitlines()
+    assert said == f"horay: cannot read {source} to its end: it ends too early (gzip)"
+    answered = len(out.splitlines())
+    assert answered > 100
+    assert f"stopped; {answered} lines: {answered} answered, 0 failed" in summary
+    assert "the others not answered" in summary
+
+
+def test_batch_slow_pipe(echo):
+    """
+    A line of a pipe is answered when it comes, not when the next one does.
+    """
+    with start("batch", "-", *echo) as process:
+        for word in ("one", "two"):
+            process.stdin.write(json.dumps({"prompt": word}) + "\n")
+            process.stdin.flush()
+            assert text_of(json.loads(process.stdout.readline())) == word
+        process.stdin.close()
+        assert process.wait(WAIT) == 0
+
+
+# How to answer ---------------------------------------------------------------------
+
+
+def test_batch_system(prompts):
+    """
+    A system message goes before the conversations that have none.
+    """
+    own = {"role": "system", "content": "own"}
+    hi = {"role": "user", "content": "hi"}
+    text = {"model": MODEL, "prompt": "hi", "max_tokens": 1}
+    source = prompts(
+        {"prompt": "hi"},
+        {"turns": ["hi", "hi"]},
+        {"messages": [own, hi]},
+        {"url": "/v1/completions", "body": text},
+    )
+    with emulating() as server:
+        words = "batch", source, *server.words, "--concurrency", 1
+        assert horay(*words, "--system", "Be brief.")[0] == 0
+        seen = [request.json.get("messages") for request in server.requests]
+    given = {"role": "system", "content": "Be brief."}
+    assert seen[0] == [given, hi]
+    assert seen[1] == [given, hi]
+    assert seen[2][::2] == [given, {"role": "assistant", "content": "hi"}]
+    assert seen[3:] == [[own, hi], None]
+
+
+def test_batch_options(prompts):
+    """
+    All options of a request hold, a line's own before them.
+    """
+    source = prompts({"prompt": "a", "max_tokens": 7}, {"prompt": "b"})
+    options = "--max-completion-tokens", 9, "--extra", "novel=[1]", "--stop", "x"
+    with emulating() as server:
+        words = "batch", source, *server.words, "--concurrency", 1, *options
+        assert horay(*words)[0] == 0
+        first, second = (request.json for request in server.requests)
+    assert first["max_tokens"] == 7
+    assert "max_completion_tokens" not in first
+    assert second["max_completion_tokens"] == 9
+    assert first["novel"] == second["novel"] == [1]
+    assert first["stop"] == ["x"]

@@ -2,22 +2,23 @@
 Lines of a batch: what is asked, and what is written.
 """
 
-import asyncio
 import json
-import os
 
 import pytest
 
 from horay_async import (
+    UNSET,
     BadRequestError,
     ChatReply,
+    ChatRequest,
     CompletionReply,
+    Conversation,
+    InvalidRequestError,
     Message,
     Meta,
 )
 from horay_async._replies import ChatChoice
 from horay_async.cli._lines import BadLine, read_line, result_line
-from horay_async.cli._reader import LineReader
 
 
 def read(data, number=1):
@@ -120,10 +121,12 @@ def test_batch_body():
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"not JSON", "not JSON: "),
-        (b'{"prompt": "\xff"}', "not JSON: "),
+        (b"{oops", "not JSON at character 2: Expecting property name"),
+        (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
         (b"[" * 100_000, "not JSON that can be read"),
-        (b"[1]", "expected a JSON object"),
+        (b'{"seed": ' + b"1" * 5000 + b"}", "not JSON that can be read"),
+        (b"[1]", "expected a JSON object, found a list"),
+        (b"null", "expected a JSON object, found null"),
         (b"{}", "expected one of prompt, messages, turns or body, found none of them"),
         (b'{"prompt": "a", "turns": []}', "found prompt and turns"),
         (b'{"prompt": ["a", "b"]}', "prompt: expected a string"),
@@ -162,6 +165,84 @@ def test_bom():
     A byte order mark before the first line is not part of it.
     """
     assert read_line(1, b'\xef\xbb\xbf{"prompt": "a"}').steps
+
+
+# To a request ----------------------------------------------------------------------
+
+
+def test_request():
+    """
+    The line's own fields stand, options fill in.
+    """
+    request = read({"prompt": "a", "temperature": 0}).request(
+        {"temperature": 1.0, "max_tokens": 5}
+    )
+    assert request == ChatRequest(messages=[user("a")], temperature=0, max_tokens=5)
+
+
+def test_request_of_turns():
+    """
+    Turns are a conversation, even a single one: all its answers are wanted.
+    """
+    request = read({"turns": ["a", "b"], "seed": 1}).request({"max_tokens": 5})
+    opening = ChatRequest(messages=[user("a")], seed=1, max_tokens=5)
+    assert request == Conversation(opening, [user("b")])
+    assert read({"turns": ["a"]}).request({}).follow_ups == ()
+
+
+def test_request_extra():
+    """
+    Fields we have no name for come from both sides.
+    """
+    body = {"messages": [user("a")], "novel": 1, "odd": 2}
+    request = read({"body": body}).request({"extra_body": {"novel": 3, "third": 4}})
+    assert request.extra_body == {"novel": 1, "odd": 2, "third": 4}
+
+
+@pytest.mark.parametrize("own", ["max_tokens", "max_completion_tokens"])
+def test_request_has_one_bound(own):
+    """
+    A line's own bound is not sent together with another that means the same.
+    """
+    options = {"max_tokens": 5, "max_completion_tokens": 6}
+    request = read({"prompt": "a", own: 7}).request(options)
+    (other,) = options.keys() - {own}
+    assert getattr(request, own) == 7
+    assert getattr(request, other) is UNSET
+
+
+@pytest.mark.parametrize(
+    ("data", "added"),
+    [
+        ({"prompt": "a"}, True),
+        ({"messages": [user("a")]}, True),
+        ({"messages": [{"role": "system", "content": "s"}, user("a")]}, False),
+        ({"messages": [{"role": "developer", "content": "s"}, user("a")]}, False),
+    ],
+)
+def test_request_instruction(data, added):
+    """
+    A system message is added where there is none.
+    """
+    (first, *_) = read(data).request({}, "Be brief.").messages
+    assert (first == {"role": "system", "content": "Be brief."}) is added
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "problem"),
+    [
+        ({}, {}, "body: expected a prompt"),
+        ({"prompt": "a"}, {"reasoning_effort": "low"}, "has no reasoning_effort"),
+        ({"prompt": "a", "max_tokens": "7"}, {}, "max_tokens = '7': expected"),
+    ],
+)
+def test_request_of_text_that_cannot_be(body, options, problem):
+    """
+    What a text completion cannot have is said by name.
+    """
+    entry = read({"url": "/v1/completions", "body": body})
+    with pytest.raises(InvalidRequestError, match=problem):
+        entry.request(options)
 
 
 # Out -------------------------------------------------------------------------------
@@ -231,49 +312,3 @@ def test_odd_values_are_written(odd):
     strange = CompletionReply(extra={"odd": odd})
     line = result_line("mine", [strange], None, turns=False)
     assert json.loads(line)["response"]["body"]["odd"] in (odd, None)
-
-
-# The reader ------------------------------------------------------------------------
-
-
-async def test_reader_numbers_lines(tmp_path):
-    """
-    Blank lines are counted and left out; the last line needs no line feed.
-    """
-    path = tmp_path / "in.jsonl"
-    path.write_bytes(b"a\n\n \r\nb\nc")
-    with LineReader(path.open("rb")) as lines:
-        assert [line async for line in lines] == [(1, b"a\n"), (4, b"b\n"), (5, b"c")]
-
-
-async def test_reader_shared():
-    """
-    Tasks that pull at once get each line once, and all of them get the end.
-    """
-    source, sink = os.pipe()
-    with LineReader(os.fdopen(source, "rb")) as lines:
-
-        async def pull():
-            return [number async for number, _ in lines]
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(pull()) for _ in range(4)]
-            await asyncio.sleep(0)
-            os.write(sink, b"x\n" * 100)
-            os.close(sink)
-    found = [number for task in tasks for number in task.result()]
-    assert sorted(found) == list(range(1, 101))
-
-
-async def test_reader_waits_for_nobody():
-    """
-    Waiting for a silent pipe can be cancelled, and what comes later harms nobody.
-    """
-    source, sink = os.pipe()
-    with LineReader(os.fdopen(source, "rb")) as lines:
-        waiting = asyncio.ensure_future(anext(lines))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-    os.close(sink)

@@ -39,6 +39,9 @@ def horay(*words, redirect):
     ("words", "redirect", "said"),
     [
         (["chat", "hi"], ">&-", "stdout is closed: there is nowhere to write"),
+        (["complete", "hi"], ">&-", "stdout is closed: there is nowhere to write"),
+        (["chat"], "<&-", "cannot read stdin: it is closed; give a prompt"),
+        (["chat"], "</dev/null", "stdin is empty: give a prompt, or pipe one in"),
         (["batch", "-"], ">&-", "cannot write to stdout: it is closed"),
         (["batch", "-"], "<&-", "cannot read stdin: it is closed"),
     ],
@@ -61,7 +64,8 @@ def test_closed_but_not_needed(tmp_path):
     source.write_text('{"prompt": "one"}\n')
     words = "batch", source, "-o", target, *WHOLE
     code, _, err = horay(*words, redirect="<&- >&-")
-    assert (code, err.count("\n")) == (0, 1)
+    assert code == 0
+    assert "1 answered" in err
     assert len(target.read_text().splitlines()) == 1
 
 
@@ -87,11 +91,24 @@ def test_full():
 
 
 @FULL
-def test_full_for_help():
+@pytest.mark.parametrize("words", [["version"], ["--help"], ["models", "--emulator"]])
+def test_full_for_others(words):
     """
     The same goes for what is no answer.
     """
-    code, _, err = horay("version", redirect=">/dev/full")
+    code, _, err = horay(*words, redirect=">/dev/full")
     assert code == 1
-    assert err.endswith("No space left on device\n")
-    assert err.count("\n") == 1
+    sentence = "horay: cannot write the answer: No space left on device"
+    assert [line for line in err.splitlines() if "answered by" not in line] == [
+        sentence
+    ]
+
+
+@FULL
+def test_full_stderr():
+    """
+    Sentences that nobody can read do not keep an answer from being written.
+    """
+    code, out, _ = horay("chat", "hi", *WHOLE, redirect="2>/dev/full")
+    assert code == 0
+    assert out.strip()

@@ -6,7 +6,6 @@ every lease is back, and a generator that was the source is closed.
 """
 
 import asyncio
-import contextlib
 import gc
 import threading
 import weakref
@@ -14,10 +13,9 @@ import weakref
 import anyio
 import pytest
 
-from horay_async import HORAY, AsyncHoray, ChatReply, StreamAbortedError
-from horay_async._line import Line
+from horay_async import HORAY, AsyncHoray, StreamAbortedError
 from horay_async.emulator import Answer, Emulator
-from mapping import PATIENCE, Source, hold
+from mapping import PATIENCE, Generated, Source, assert_over, hold, over, workers
 
 
 COUNT = 4
@@ -41,49 +39,6 @@ def source():
     return Generated()
 
 
-class Generated:
-    """
-    A generator of prompts, as the source of one job, and what became of it.
-    """
-
-    def __init__(self):
-        self.taken = 0
-        self.closed = False
-
-    def sync(self):
-        try:
-            while True:
-                self.taken += 1
-                yield f"prompt {self.taken}"
-        finally:
-            self.closed = True
-
-    async def waited(self):
-        try:
-            while True:
-                self.taken += 1
-                yield f"prompt {self.taken}"
-        finally:
-            await asyncio.sleep(0)
-            self.closed = True
-
-
-def workers():
-    """
-    The tasks of jobs.
-    """
-    ours = ("_feed", "row")
-    return [task for task in asyncio.all_tasks() if task.get_coro().__name__ in ours]
-
-
-def assert_over(client):
-    """
-    Nothing of the job is left.
-    """
-    assert workers() == []
-    assert client._line.governor.snapshot() == {}
-
-
 async def gone(emulator, count=COUNT):
     """
     The server has seen all its clients leave, and nothing has come since.
@@ -91,17 +46,6 @@ async def gone(emulator, count=COUNT):
     await emulator.wait_for_disconnect(count, PATIENCE)
     await emulator.wait_until_idle(PATIENCE)
     assert len(emulator.requests) == count + 1
-
-
-async def over(client):
-    """
-    Wait until nothing of the job is left, where nobody waits for its end.
-    """
-    async with asyncio.timeout(PATIENCE):
-        while workers():  # noqa: ASYNC110 -- there is no event to wait for
-            await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert_over(client)
 
 
 @pytest.mark.parametrize("kind", ["sync", "waited"])
@@ -228,205 +172,6 @@ async def test_cancelled_at_every_point(client, emulator, order):
     await emulator.wait_until_idle(PATIENCE)
 
 
-async def test_a_source_that_never_gives(client, emulator):
-    """
-    A wait for the next request is given up as well.
-    """
-    asked, left = asyncio.Event(), asyncio.Event()
-
-    async def source():
-        yield "one"
-        try:
-            asked.set()
-            await asyncio.Event().wait()
-        finally:
-            left.set()
-
-    async with client.map(source()) as job:
-        async for _ in job:
-            await asked.wait()
-            break
-    assert left.is_set()
-    assert_over(client)
-
-
-async def test_cancelled_while_leaving(client, held):
-    """
-    What hesitates to end is cancelled once more, and the block is left when it has ended.
-    """
-    hesitates = asyncio.Event()
-    ended = []
-
-    async def source():
-        try:
-            yield "one"
-            await asyncio.Event().wait()
-        finally:
-            hesitates.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.append(True)
-
-    async def read():
-        async with client.map(source()) as job:
-            async for _ in job:
-                # Until it waits for the second request.
-                for _ in range(10):
-                    await asyncio.sleep(0)
-                break
-
-    task = asyncio.create_task(read())
-    await hesitates.wait()
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert not task.done()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert ended == [True]
-    assert_over(client)
-
-
-async def test_cancelled_while_the_source_is_closed(client, emulator):
-    """
-    The last thing that may hesitate.
-    """
-    closing = asyncio.Event()
-
-    async def source():
-        try:
-            while True:
-                yield "one"
-        finally:
-            closing.set()
-            await asyncio.Event().wait()
-
-    async def read():
-        async with client.map(source(), concurrency=1) as job:
-            async for _ in job:
-                break
-
-    task = asyncio.create_task(read())
-    await closing.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert_over(client)
-
-
-async def test_what_the_source_raises_in_its_end(client):
-    """
-    It passes; the job is over all the same.
-    """
-
-    async def source():
-        try:
-            while True:
-                yield "one"
-        finally:
-            raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="full"):
-        async with client.map(source(), concurrency=1) as job:
-            async for _ in job:
-                break
-    assert_over(client)
-
-
-async def test_what_the_source_raises_and_nobody_hears(client):
-    """
-    In a bare loop there is nobody to raise it to; asyncio is told, as of a generator.
-    """
-    told = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
-
-    async def source():
-        try:
-            while True:
-                yield "one"
-        finally:
-            raise OSError("the disk is full")
-
-    async for _ in client.map(source(), concurrency=1):
-        break
-    await over(client)
-    gc.collect()
-    assert list(map(str, told)) == ["the disk is full"]
-
-
-async def test_a_source_that_does_not_listen(client, emulator):
-    """
-    What it gives although it was cancelled is not sent any more.
-    """
-    asked = asyncio.Event()
-
-    class Deaf:
-        given = 0
-
-        def __aiter__(self):
-            return self
-
-        async def __anext__(self):
-            self.given += 1
-            if self.given > 1:
-                asked.set()
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    return "too late"
-            return "one"
-
-    async with client.map(Deaf()) as job:
-        async for _ in job:
-            await asked.wait()
-            break
-    assert_over(client)
-    assert len(emulator.requests) == 1
-
-
-async def test_a_call_that_does_not_listen(client, monkeypatch):
-    """
-    What it answers although it was cancelled is not told any more.
-    """
-    asked = asyncio.Event()
-
-    async def reply(self, request, timeouts):
-        asked.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        return ChatReply()
-
-    monkeypatch.setattr(Line, "reply", reply)
-    job = client.map(["one"])
-    reader = asyncio.ensure_future(anext(aiter(job)))
-    await asked.wait()
-    await job.aclose()
-    with pytest.raises(StreamAbortedError):
-        await reader
-    assert job.done == 0
-    assert_over(client)
-
-
-async def test_what_is_not_the_jobs_to_close(client):
-    """
-    A file or a queue may be read on.
-    """
-
-    class Closable(Source):
-        closed = False
-
-        def close(self):
-            self.closed = True
-
-    source = Closable()
-    async with client.map(source, concurrency=2) as job:
-        async for _ in job:
-            break
-    assert not source.closed
-
-
 async def test_closed_by_another_task(client, held, source):
     """
     The reader is told: it must not take it for the end.
@@ -447,17 +192,27 @@ async def test_closed_by_another_task(client, held, source):
     await gone(held)
 
 
-async def test_rows_that_were_not_read(client):
+@pytest.mark.parametrize("order", ["done", "input"])
+async def test_rows_that_were_not_read(client, emulator, order):
     """
-    They are gone with the job.
+    They are paid for: who looks finds them, though no loop tells them any more.
     """
-    job = client.map(["one", "two", "three"])
-    rows = aiter(job)
-    await anext(rows)
-    async with asyncio.timeout(PATIENCE):
-        while job.done < 3 or workers():  # noqa: ASYNC110 -- there is no event
-            await asyncio.sleep(0)
-    await job.aclose()
+    first = asyncio.Event()
+
+    async def choose(request):
+        if request.json["messages"][0]["content"] == "prompt 1":
+            await first.wait()
+
+    emulator.script(*[choose] * 4)
+    async with client.map(Source(4), order=order) as job:
+        rows = aiter(job)
+        read = await anext(rows)
+        async with asyncio.timeout(PATIENCE):
+            while job.done < 3:  # noqa: ASYNC110 -- there is no event to wait for
+                await asyncio.sleep(0)
+        assert len(job.unread) == 2
+    assert {read.index, *[row.index for row in job.unread]} == {0, 2, 3}
+    assert [row.error for row in job.unread] == [None, None]
     with pytest.raises(StreamAbortedError):
         await anext(rows)
 
@@ -469,21 +224,6 @@ async def test_closed_after_its_end(client):
         assert await anext(rows, None) is None
     await job.aclose()
     assert await anext(rows, None) is None
-
-
-async def test_never_begun(client, emulator, source):
-    """
-    Nothing was sent, nobody is warned; but the source is closed that nobody will read.
-    """
-    given = source.waited()
-    async with client.map(given):
-        pass
-    client.map(Source())
-    assert source.taken == 0
-    with pytest.raises(StopAsyncIteration):
-        await anext(given)
-    assert_over(client)
-    assert emulator.requests == []
 
 
 async def test_reading_after_the_block(client, emulator):

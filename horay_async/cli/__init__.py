@@ -16,6 +16,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """
     try:
         from ._app import run  # noqa: PLC0415 -- stands on an extra, and is heavy
+        from ._signals import end  # noqa: PLC0415
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as missing:
@@ -24,4 +25,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
         sentence = "the command needs its extra: pip install 'horay-async[cli]'"
         print(f"horay: {sentence}", file=sys.stderr)
         return 2
-    return run(sys.argv[1:] if tokens is None else tokens)
+    if tokens is not None:
+        return run(tokens)
+    code = run(sys.argv[1:])
+    end(code)
+    return code

@@ -3,76 +3,137 @@
 """
 
 import asyncio
-import io
 import os
 import sys
-import time
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import Annotated, BinaryIO, Literal
 
-import attrs
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from .. import AsyncHoray, InvalidRequestError, user
-from ._failures import Exit, Failure, Misuse, reason, say
-from ._lines import BadLine, Reply, Row, read_line, result_line
+from .. import (
+    AsyncHoray,
+    CompletionRequest,
+    Conversation,
+    InvalidRequestError,
+    user,
+)
+from ._asking import ChatAsking, System
+from ._failures import Exit, Misuse, reason, say
+from ._lines import Asked, BadLine, read_line
+from ._output import OUTPUT
 from ._reader import LineReader
-from ._target import Asking, Target, answerer, open_client
+from ._signals import run_async
+from ._target import WHO, Target, answerer, open_client
+from ._validators import file_name, whole
+from ._work import Plan, Work
+from ._writer import LineWriter, check_output, open_output
 
 
-# Enough to see what goes wrong; the rest stands in the output.
-_FAILURES_SHOWN = 10
+# Of lines at a time: what a service takes well, and what keeps a model on this machine busy
+# without a long queue before it.
+_CONCURRENCY, _LOCAL_CONCURRENCY = 32, 8
 
 
-@attrs.define
-class Tally:
-    """
-    What has become of the rows so far.
-    """
-
-    answered: int = 0
-
-    failed: int = 0
-
-    tokens: int = 0
-
-    started: float = attrs.field(factory=time.monotonic)
-
-    def __str__(self) -> str:
-        rows = self.answered + self.failed
-        seconds = time.monotonic() - self.started
-        return (
-            f"{rows} lines: {self.answered} answered, {self.failed} failed, "
-            f"{self.tokens} tokens, {seconds:.1f} s"
-        )
-
-
-async def batch(
-    source: str, output: str, *, concurrency: int, target: Target, asking: Asking
+def batch(
+    source: Annotated[
+        str,
+        Parameter(
+            help="JSON Lines, plain or gzipped, each a prompt, messages, turns, or an "
+            'OpenAI Batch line; "-" is stdin.',
+            allow_leading_hyphen=True,
+            validator=file_name,
+        ),
+    ],
+    /,
+    *,
+    output: Annotated[
+        str,
+        Parameter(
+            name=["--output", "-o"],
+            group=OUTPUT,
+            help='Where result lines go; "-" is stdout. Former answers are kept beside '
+            "it: answers.jsonl becomes answers.1.jsonl.",
+            allow_leading_hyphen=True,
+            validator=file_name,
+        ),
+    ] = "-",
+    overwrite: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=OUTPUT,
+            show_default=False,
+            help="Replace former answers.",
+        ),
+    ] = False,
+    order: Annotated[
+        Literal["done", "input"],
+        Parameter(
+            group=OUTPUT, help="Results as they come, or in the order of the lines."
+        ),
+    ] = "done",
+    concurrency: Annotated[
+        int | None,
+        Parameter(
+            group=WHO,
+            help=f"Lines answered at a time. Default: {_CONCURRENCY}; "
+            f"{_LOCAL_CONCURRENCY} with --local.",
+            converter=whole,
+            validator=Number(gte=1),
+        ),
+    ] = None,
+    system: System = None,
+    quiet: Annotated[
+        bool,
+        Parameter(
+            name=["--quiet", "-q"],
+            negative="",
+            group=OUTPUT,
+            show_default=False,
+            help="Say nothing but errors.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        Parameter(
+            name="--json",
+            negative="",
+            group=OUTPUT,
+            show_default=False,
+            help="For programs: the summary as one JSON object, the last line on stderr.",
+        ),
+    ] = False,
+    target: Target = Target(),  # noqa: B008 -- frozen
+    asking: ChatAsking = ChatAsking(),  # noqa: B008
 ) -> Exit:
     """
-    Answer every line of *source* into *output*, "-" being stdin and stdout.
+    Answer a file of prompts, one OpenAI Batch result line for each.
 
-    A result is written as soon as it is there: what was answered before an
-    interruption is kept.
+    What a line says itself goes before the options given here. custom_id tells whose a
+    result is: it is a line's custom_id, id or question_id, or "line-7" for a seventh line
+    that has none. The speed shown on the way is that of the last minute.
     """
-    fields = asking.fields()
-    with _open_input(source) as lines:
-        async with open_client(target) as client:
-            _refuse_same_file(source, output)
-            await _try(client, lines, fields)
-            with _open_output(output) as out:
-                work = _Work(client=client, lines=lines, out=out, fields=fields)
-                await work.run(concurrency)
-    by = answerer(target)
-    say(f"{work.tally}" + (f", by {by}" if by else ""))
-    return Exit.FAILED if work.tally.failed else Exit.OK
+    local = _LOCAL_CONCURRENCY if target.is_local else _CONCURRENCY
+    plan = Plan(
+        source=source,
+        output=output,
+        overwrite=overwrite,
+        order=order,
+        concurrency=concurrency or local,
+        instruction=system,
+        fields=asking.fields(),
+        quiet=quiet,
+        as_json=as_json,
+    )
+    return run_async(_answer_file(plan, target, _open_input(source, output)))
 
 
-@contextmanager
-def _open_input(source: str) -> Iterator[LineReader]:
+def _open_input(source: str, output: str) -> BinaryIO:
+    """
+    The input, once it is clear that the output is another file.
+    """
     if source == "-" and sys.stdin is None:
         raise Misuse("cannot read stdin: it is closed")
     try:
@@ -80,180 +141,75 @@ def _open_input(source: str) -> Iterator[LineReader]:
         file = open(os.dup(0) if source == "-" else source, "rb")  # noqa: PTH123, SIM115 -- a path or a descriptor; the reader closes it
     except OSError as error:
         raise Misuse(f"cannot read {source}: {reason(error)}") from None
-    with LineReader(file) as lines:
-        yield lines
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        check_output(output, os.fstat(file.fileno()))
+        stack.pop_all()
+    return file
 
 
-def _open_output(output: str) -> io.FileIO:
+async def _answer_file(plan: Plan, target: Target, file: BinaryIO) -> Exit:
     """
-    The output, unbuffered: what is written is written, and closing it cannot fail.
+    Answer every line of *file*.
+
+    A result is written as soon as it is there: what was answered before an interruption is
+    kept.
     """
-    if output == "-" and sys.stdout is None:
-        raise Misuse("cannot write to stdout: it is closed")
-    try:
-        if output == "-":
-            return io.FileIO(os.dup(sys.stdout.fileno()), "w")
-        return io.FileIO(output, "w")
-    except OSError as error:
-        raise Misuse(f"cannot write {output}: {reason(error)}") from None
+    with LineReader(file, plan.name) as lines:
+        async with open_client(target) as client:
+            await _try(client, lines, plan)
+            out, former = await asyncio.to_thread(
+                open_output, plan.output, overwrite=plan.overwrite
+            )
+            if former is not None and not (plan.quiet or plan.as_json):
+                say(f"{plan.output}: the former answers are kept, in {former}")
+            async with LineWriter(out) as writer:
+                by = answerer(target) or _served_by(client)
+                return await Work(plan, client, lines, writer, by).run()
 
 
-def _refuse_same_file(source: str, output: str) -> None:
+def _served_by(client: AsyncHoray) -> str:
+    service = client.service
+    if client.base_url == service.base_url:
+        return service.name
+    return f"{service.name} at {client.base_url}"
+
+
+async def _try(client: AsyncHoray, lines: LineReader, plan: Plan) -> None:
     """
-    Opening the output empties it: not if it is the input.
-    """
-    if "-" not in (source, output):
-        paths = Path(source), Path(output)
-        if paths[1].exists() and paths[0].samefile(paths[1]):
-            raise Misuse(f"{output} is the input: answers would overwrite the prompts")
+    Refuse an input that has no lines and options that cannot work, before the output is
+    touched.
 
-
-async def _try(client: AsyncHoray, lines: LineReader, fields: dict[str, Any]) -> None:
-    """
-    Refuse options that cannot work, before the output is emptied.
-
-    Where they cannot for a chat, the first line has a say: it may ask for a text
+    Where options cannot work for a chat, the first line has a say: it may ask for a text
     completion, or name the model that the options leave open.
 
     Raises:
         InvalidRequestError: Whatever else a line says, these options will not do.
     """
+    if plan.source != "-":
+        await lines.peek()
     try:
         # Not sent before somebody reads from it.
-        client.chat.completions.stream(messages=[user("…")], **fields)
+        client.chat.completions.stream(messages=[user("…")], **plan.fields)
     except InvalidRequestError as problem:
-        row = await _first(lines)
-        open_model = problem.field == "model" and "model" not in fields
-        if row is None or row.steps:
-            if open_model and (row is None or "model" in row.fields):
-                return
-            raise
-        if open_model and "model" in row.fields:
-            fields = {**fields, "model": "…"}
-        client.completions.stream(prompt="…", **fields)
-
-
-async def _first(lines: LineReader) -> Row | None:
-    """
-    What the first line asks for, if it can be read; it stays the first.
-    """
-    async for number, line in lines:
-        lines.put_back(number, line)
-        with suppress(BadLine):
-            return read_line(number, line)
-        break
-    return None
-
-
-@attrs.define(kw_only=True)
-class _Work:
-    """
-    One batch at work.
-    """
-
-    client: AsyncHoray
-
-    lines: LineReader
-
-    out: io.FileIO
-
-    fields: dict[str, Any]
-    """
-    What the command line adds where a line leaves it open.
-    """
-
-    tally: Tally = attrs.field(factory=Tally)
-
-    seen: set[str] = attrs.field(factory=set)
-    """
-    The ids so far.
-    """
-
-    twice: bool = False
-    """
-    Whether one came again.
-    """
-
-    async def run(self, concurrency: int) -> None:
-        """
-        Pull lines until there are no more, *concurrency* at a time.
-        """
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(concurrency):
-                    group.create_task(self._pull())
-        except BaseExceptionGroup as group_error:
-            # All workers share one file: its first error is the one to tell.
-            raise group_error.exceptions[0] from None
-        except asyncio.CancelledError:
-            say(f"stopped; {self.tally}; what was answered is written")
-            raise
-
-    async def _pull(self) -> None:
-        async for number, line in self.lines:
-            await self._answer(number, line)
-
-    async def _answer(self, number: int, line: bytes) -> None:
-        replies: list[Reply] = []
-        try:
-            row = read_line(number, line)
-        except BadLine as error:
-            self._failed(number, error)
-            self._write(result_line(error.custom_id, (), error, turns=False))
+        request = await _first(lines, plan)
+        if request is None and problem.field == "model":
             return
-        self._note(number, row.custom_id)
-        problem = None
-        try:
-            await self._converse(row, replies)
-        except Exception as error:  # noqa: BLE001 -- one line must not end the others
-            problem = error
-            self._failed(number, error)
+        if request is None:
+            raise
+        if isinstance(request, CompletionRequest):
+            client.completions.stream(request)
         else:
-            self.tally.answered += 1
-        self._write(
-            result_line(row.custom_id, replies, problem, turns=len(row.steps) > 1)
-        )
+            chat = request.opening if isinstance(request, Conversation) else request
+            client.chat.completions.stream(chat)
 
-    async def _converse(self, row: Row, replies: list[Reply]) -> None:
-        """
-        One call for each step, every answer going back in as history.
-        """
-        fields = self.fields | dict(row.fields)
-        if not row.steps:
-            self._count(replies, await self.client.completions.create(**fields))
-            return
-        history: list[Any] = []
-        for step in row.steps:
-            history += step
-            reply = await self.client.chat.completions.create(
-                messages=history, **fields
-            )
-            self._count(replies, reply)
-            history.append(reply.message)
 
-    def _note(self, number: int, custom_id: str) -> None:
-        if custom_id in self.seen and not self.twice:
-            self.twice = True
-            say(f"line {number}: another line has the id {custom_id!r} too")
-        self.seen.add(custom_id)
-
-    def _count(self, replies: list[Reply], reply: Reply) -> None:
-        replies.append(reply)
-        if reply.usage is not None:
-            self.tally.tokens += reply.usage.total_tokens
-
-    def _failed(self, number: int, error: Exception) -> None:
-        self.tally.failed += 1
-        if self.tally.failed <= _FAILURES_SHOWN:
-            say(f"line {number}: {error}")
-        elif self.tally.failed == _FAILURES_SHOWN + 1:
-            say("more lines failed; each has its error in the output")
-
-    def _write(self, line: bytes) -> None:
-        try:
-            while line:
-                line = line[self.out.write(line) :]
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise Failure(f"cannot write the answers: {reason(error)}") from None
+async def _first(lines: LineReader, plan: Plan) -> Asked | None:
+    """
+    What the first line asks for, if it can be read.
+    """
+    if (first := await lines.peek()) is None:
+        return None
+    with suppress(BadLine):
+        return read_line(*first).request(plan.fields)
+    return None

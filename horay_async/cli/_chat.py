@@ -1,35 +1,60 @@
 """
-`horay chat`: one prompt, its answer streamed to stdout.
+`horay chat`: prompts, their answers streamed to stdout; without a prompt, a conversation.
 """
 
-import sys
+from .. import ChatRequest, system, user
+from ._answers import print_answers, print_json
+from ._asking import ChatAsking, System
+from ._conversation import converse
+from ._failures import Exit, Misuse
+from ._output import AsJson, need_stdout
+from ._prompts import Prompts, is_typed, read_prompts
+from ._signals import run_async
+from ._target import Target, answerer, open_client
 
-from .. import Outcome, user
-from ._failures import Exit, Misuse, put, say
-from ._target import Asking, Target, answerer, open_client
 
-
-async def chat(prompt: str, *, target: Target, asking: Asking) -> Exit:
+def chat(
+    *prompt: Prompts,
+    system: System = None,
+    target: Target = Target(),  # noqa: B008 -- frozen
+    asking: ChatAsking = ChatAsking(),  # noqa: B008
+    as_json: AsJson = False,
+) -> Exit:
     """
-    Print the answer to *prompt* as it comes.
+    Stream the answer to each prompt; without one, hold a conversation.
+
+    Without a prompt and a terminal the prompt is read from stdin. With --json each reply
+    is a line in OpenAI's shape, or {"error": …}.
     """
-    if sys.stdout is None:
-        raise Misuse("stdout is closed: there is nowhere to write the answer")
-    last = "\n"
+    need_stdout()
+    if is_typed(prompt):
+        _refuse_for_conversations(asking, as_json=as_json)
+        return converse(target, asking.fields(), system)
+    prompts = read_prompts(prompt or ("-",))
+    return run_async(_chat(prompts, system, target, asking, as_json=as_json))
+
+
+async def _chat(
+    prompts: list[str],
+    instructions: str | None,
+    target: Target,
+    asking: ChatAsking,
+    *,
+    as_json: bool,
+) -> Exit:
+    fields = asking.fields()
+    before = [] if instructions is None else [system(instructions)]
+    asks = [
+        (prompt, ChatRequest(messages=[*before, user(prompt)], **fields))
+        for prompt in prompts
+    ]
     async with open_client(target) as client:
-        try:
-            async with client.chat.completions.stream(
-                messages=[user(prompt)], **asking.fields()
-            ) as stream:
-                if by := answerer(target):
-                    say(f"answered by {by}")
-                async for text in stream.text_stream:
-                    put(text)
-                    last = text or last
-        finally:
-            # The terminal's next line, or our own sentence, begins on a line of its own.
-            if not last.endswith("\n"):
-                put("\n")
-    if stream.outcome is Outcome.UNCONFIRMED:
-        say("the server did not say whether the answer is whole")
-    return Exit.OK
+        show = print_json if as_json else print_answers
+        return await show(client, asks, by=answerer(target))
+
+
+def _refuse_for_conversations(asking: ChatAsking, *, as_json: bool) -> None:
+    if as_json:
+        raise Misuse("--json needs a prompt: a conversation is for people")
+    if asking.n is not None and asking.n != 1:
+        raise Misuse("-n needs a prompt: a conversation goes on from one answer")

@@ -3,9 +3,23 @@ What a command says when it cannot go on, and the exit code it leaves.
 """
 
 import os
+import re
 import sys
 
 from enum import IntEnum
+from typing import TextIO
+
+from .. import HorayError
+from ._terminal import printable
+
+
+# The library speaks to programmers: what it says of its arguments, in our options.
+_ARGUMENTS = (
+    (re.compile(r"raise timeout= or Timeouts\(deadline=\.\.\.\)"), "raise --timeout"),
+    (re.compile(r"; raise Timeouts\(\w+=\.\.\.\) to wait longer"), ""),
+    (re.compile(r'; validate="off" lifts this check'), ""),
+    (re.compile(r"pass allow_insecure=True, or "), ""),
+)
 
 
 class Exit(IntEnum):
@@ -28,6 +42,8 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
     PIPE_CLOSED = 141
+
+    TERMINATED = 143
 
 
 class Failure(Exception):
@@ -52,7 +68,26 @@ def say(sentence: str) -> None:
     """
     if sys.stderr is None:  # closed by the shell; print would then take stdout
         return
-    print(f"horay: {sentence}", file=sys.stderr, flush=True)
+    # What a server said may have lines, and be anything.
+    line = printable(" ".join(sentence.split()))
+    try:
+        print(f"horay: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        # It takes nothing, being on a full disk say: that must not end what is at work.
+        _mute(sys.stderr)
+
+
+def explained(error: BaseException) -> str:
+    """
+    An error in words, with the hints that were noted on it.
+    """
+    if isinstance(error, OSError) and not isinstance(error, HorayError):
+        return reason(error)
+    sentence = str(error)
+    for argument, option in _ARGUMENTS:
+        sentence = argument.sub(option, sentence)
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    return f"{sentence} ({notes})" if notes else sentence
 
 
 def reason(error: OSError) -> str:
@@ -66,10 +101,13 @@ def mute_stdout() -> None:
     """
     Let nothing more go to a stdout that is gone or full: Python's last flush would complain.
     """
-    if sys.stdout is None:
-        return
+    if sys.stdout is not None:
+        _mute(sys.stdout)
+
+
+def _mute(stream: TextIO) -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, stream.fileno())
     os.close(devnull)
 
 

@@ -12,12 +12,15 @@ from typing import Any
 import attrs
 import orjson
 
-from .._errors import APIStatusError
+from .._errors import APIStatusError, InvalidRequestError
 from .._replies import ChatReply, CompletionReply
 from .._requests import ChatRequest, CompletionRequest
+from ..many import Conversation
 
 
 Reply = ChatReply | CompletionReply
+
+Asked = ChatRequest | CompletionRequest | Conversation
 
 # How an OpenAI Batch line names the two calls we have; vendors differ in the prefix.
 _CHAT = "/chat/completions"
@@ -28,6 +31,17 @@ _ASKING = ("prompt", "messages", "turns", "body")
 # Data sets carry keys of their own ("category", "reference", "score"), so only what can
 # hardly be anything else counts as a misspelt option: "score" is as near as 0.8 to "store".
 _MISSPELT = 0.81
+
+
+# What JSON has beside objects.
+_NAMES = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 class BadLine(Exception):
@@ -41,8 +55,15 @@ class BadLine(Exception):
     """
 
 
+# A system message by another name: OpenAI's newer models have "developer".
+_SYSTEM = frozenset({"system", "developer"})
+
+# Two names of one bound: servers refuse them together, so a line's own one stands alone.
+_BOUNDS = frozenset({"max_tokens", "max_completion_tokens"})
+
+
 @attrs.frozen(kw_only=True)
-class Row:
+class Entry:
     """
     What one line asks for.
     """
@@ -54,13 +75,62 @@ class Row:
     Chat: the messages that each call of the conversation adds; empty for a text completion.
     """
 
+    turns: bool = False
+    """
+    Whether all answers are wanted, and not only the last.
+    """
+
     fields: Mapping[str, Any]
     """
     The request's other fields, as the line gives them.
     """
 
+    def request(
+        self, options: Mapping[str, Any], instruction: str | None = None
+    ) -> Asked:
+        """
+        What to send, *options* filling in where the line leaves something open.
 
-def read_line(number: int, line: bytes) -> Row:
+        Args:
+            instruction: A system message, for a chat that has none.
+
+        Raises:
+            InvalidRequestError: It cannot be right.
+        """
+        fields = _filled(self.fields, options)
+        if not self.steps:
+            return _text_request(fields)
+        opening, *follow_ups = self.steps
+        if instruction is not None and not _has_system(self.steps):
+            opening = [{"role": "system", "content": instruction}, *opening]
+        request = ChatRequest(messages=opening, **fields)
+        return Conversation(request, follow_ups) if self.turns else request
+
+
+def _filled(own: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = _BOUNDS if _BOUNDS & own.keys() else ()
+    fields = {key: value for key, value in options.items() if key not in left_out}
+    fields |= own
+    extra = own.get("extra_body")
+    if isinstance(extra, dict) and "extra_body" in options:
+        fields["extra_body"] = {**options["extra_body"], **extra}
+    return fields
+
+
+def _text_request(fields: dict[str, Any]) -> CompletionRequest:
+    if "prompt" not in fields:
+        raise InvalidRequestError("body: expected a prompt", field="prompt")
+    for key in fields.keys() - attrs.fields_dict(CompletionRequest).keys():
+        raise InvalidRequestError(f"a text completion has no {key}", field=key)
+    return CompletionRequest(**fields)
+
+
+def _has_system(steps: Iterable[Iterable[Any]]) -> bool:
+    messages = (message for step in steps for message in step)
+    return any(isinstance(one, dict) and one.get("role") in _SYSTEM for one in messages)
+
+
+def read_line(number: int, line: bytes) -> Entry:
     """
     Understand line *number*, counted from 1.
 
@@ -80,12 +150,17 @@ def read_line(number: int, line: bytes) -> Row:
 def _load(line: bytes) -> dict[str, Any]:
     try:
         data = json.loads(line)
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise BadLine(f"not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        # Its own words count lines from the beginning of this one.
+        raise BadLine(f"not JSON at character {error.pos + 1}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise BadLine(f"not UTF-8 at byte {error.start + 1}") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadLine(f"not JSON that can be read: {error}") from None
     except RecursionError:
         raise BadLine("not JSON that can be read: nested too deeply") from None
     if not isinstance(data, dict):
-        raise BadLine("expected a JSON object")
+        raise BadLine(f"expected a JSON object, found {_NAMES[type(data)]}")
     if not isinstance(data.get("custom_id", ""), str):
         raise BadLine("custom_id: expected a string")
     return data
@@ -104,7 +179,7 @@ def _id(data: dict[str, Any], otherwise: str) -> str:
     return otherwise
 
 
-def _row(custom_id: str, data: dict[str, Any]) -> Row:
+def _row(custom_id: str, data: dict[str, Any]) -> Entry:
     asking = [key for key in _ASKING if key in data]
     if len(asking) != 1:
         found = " and ".join(asking) or "none of them"
@@ -118,7 +193,8 @@ def _row(custom_id: str, data: dict[str, Any]) -> Row:
             _refuse_misspelt(key, known)
     fields = {key: value for key, value in data.items() if key in known}
     fields.pop("messages", None)
-    return Row(custom_id=custom_id, steps=steps, fields=fields)
+    turns = asking == ["turns"]
+    return Entry(custom_id=custom_id, steps=steps, turns=turns, fields=fields)
 
 
 def _refuse_misspelt(key: str, known: Iterable[str]) -> None:
@@ -143,7 +219,7 @@ def _steps(key: str, value: Any) -> tuple[list[dict[str, Any]], ...]:
     return tuple([{"role": "user", "content": turn}] for turn in turns)
 
 
-def _batch_row(custom_id: str, data: dict[str, Any]) -> Row:
+def _batch_row(custom_id: str, data: dict[str, Any]) -> Entry:
     """
     A line of the OpenAI Batch format.
     """
@@ -157,11 +233,11 @@ def _batch_row(custom_id: str, data: dict[str, Any]) -> Row:
     fields = {key: value for key, value in body.items() if key != "stream"}
     if isinstance(url, str) and url.endswith(_CHAT):
         steps = _steps("messages", fields.pop("messages", None))
-        return Row(
+        return Entry(
             custom_id=custom_id, steps=steps, fields=_sorted_out(fields, ChatRequest)
         )
     if isinstance(url, str) and url.endswith(_COMPLETIONS):
-        return Row(custom_id=custom_id, fields=_sorted_out(fields, CompletionRequest))
+        return Entry(custom_id=custom_id, fields=_sorted_out(fields, CompletionRequest))
     raise BadLine(f"url: expected …{_CHAT} or …{_COMPLETIONS}, found {url}")
 
 

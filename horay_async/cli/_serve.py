@@ -4,35 +4,86 @@
 
 import asyncio
 import contextlib
-import signal
+import os
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ._failures import Exit, Misuse, reason, say
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from ._failures import Exit, Misuse, put, reason, say
+from ._signals import run_async
 from ._target import emulator_class
+from ._validators import finite, whole
 
 
-async def serve(**options: Any) -> Exit:
+def serve(
+    *,
+    port: Annotated[
+        int,
+        Parameter(
+            help="0 takes a free one.",
+            converter=whole,
+            validator=Number(gte=0, lte=65535),
+        ),
+    ] = 8080,
+    host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
+    mode: Annotated[
+        Literal["ngram", "echo"],
+        Parameter(help="Made-up text, or what was said last, byte for byte."),
+    ] = "ngram",
+    time_to_first_token: Annotated[
+        float, Parameter(help="Seconds.", validator=[Number(gte=0), finite])
+    ] = 0.0,
+    tokens_per_second: Annotated[
+        float | None,
+        Parameter(
+            help="Of each answer. Default: all at once.",
+            validator=[Number(gt=0), finite],
+        ),
+    ] = None,
+    requests_per_second: Annotated[
+        float | None,
+        Parameter(
+            help="Beyond it comes a 429. Default: any.",
+            validator=[Number(gt=0), finite],
+        ),
+    ] = None,
+) -> Exit:
+    """
+    Run the emulator: a local Horay and Empower, for experiments without a key.
+    """
+    return run_async(
+        _serve(
+            host=host,
+            port=port,
+            mode=mode,
+            time_to_first_token=time_to_first_token,
+            tokens_per_second=tokens_per_second,
+            requests_per_second=requests_per_second,
+        )
+    )
+
+
+async def _serve(**options: Any) -> Exit:
     """
     Run the emulator until Ctrl-C, or until the process is told to end.
     """
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no signal handlers on its loop; there Ctrl-C is a KeyboardInterrupt.
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, ended.set)
     # A server may run for days: it remembers the last requests only.
     emulator = emulator_class()(keep_requests=1000, **options)
     try:
         await emulator.start()
     except OSError as error:
         where = f"{options['host']}:{options['port']}"
-        raise Misuse(f"cannot listen on {where}: {reason(error)}") from None
+        # asyncio's own words repeat the address; a host that is not found has no such code.
+        code = error.errno or 0
+        why = os.strerror(code) if code > 0 else reason(error)
+        raise Misuse(f"cannot listen on {where}: {why}") from None
     async with contextlib.aclosing(emulator):
-        print(f"Horay    {emulator.base_url}")
-        print(f"Empower  {emulator.empower_base_url}", flush=True)
+        put(f"Horay    {emulator.base_url}\nEmpower  {emulator.empower_base_url}\n")
         say("an emulator, no real model; any key but bad-key will do; Ctrl-C ends it")
-        await ended.wait()
+        # Ending it is what everybody wants of it in the end: no failure.
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
     say("ended")
     return Exit.OK

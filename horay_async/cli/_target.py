@@ -1,41 +1,46 @@
 """
-Who answers: a service, a server of the user's, or an emulator of our own.
+Who answers: a service, a server of the user's, a model or an emulator on this machine.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from .. import EMPOWER, HORAY, AsyncHoray, ConfigurationError, MissingKeyError
-from ._failures import Misuse
+from .. import (
+    EMPOWER,
+    HORAY,
+    APIError,
+    AsyncHoray,
+    ConfigurationError,
+    HorayError,
+    MissingKeyError,
+)
+from ._failures import Misuse, explained
+from ._fetching import Fetching
+from ._hints import add_hint
+from ._log import hook
+from ._validators import finite, whole
 
 
 if TYPE_CHECKING:
     from ..emulator import Emulator
+    from ..local import LocalModel
 
 _SERVICES = {"horay": HORAY, "empower": EMPOWER}
 
-
-def whole(_: object, tokens: Sequence[Token]) -> int:
-    """
-    A whole number: of 1.5 the command line's parser would make 1, without a word.
-    """
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError("Expected a whole number.") from None
+WHO = Group("Who answers", sort_key=1)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=WHO)
 @attrs.frozen(kw_only=True)
 class Target:
     """
-    The options that say who answers, and how often to ask.
+    The options that say who answers, and how patiently to ask.
     """
 
     service: Annotated[
@@ -50,14 +55,36 @@ class Target:
         ),
     ] = None
 
+    local: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="A small real model on this machine: no key; 93 MB to fetch, once.",
+        ),
+    ] = False
+
+    gguf: Annotated[
+        str | None,
+        Parameter(help="The file of another local model; --local is then implied."),
+    ] = None
+
     emulator: Annotated[
         bool,
         Parameter(
             negative="",
             show_default=False,
-            help="A local emulator answers: no key, no network, and no real model.",
+            help="A local emulator: no key, no network, and no real model.",
         ),
     ] = False
+
+    timeout: Annotated[
+        float | None,
+        Parameter(
+            help="The longest a call may take, in seconds.",
+            validator=[Number(gt=0), finite],
+        ),
+    ] = None
 
     max_retries: Annotated[
         int,
@@ -68,58 +95,74 @@ class Target:
         ),
     ] = 2
 
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class Asking:
-    """
-    The options that go into every request. One that is not given is not sent.
-    """
-
-    model: Annotated[
-        str | None, Parameter(help="Default: the service's own, where it has one.")
-    ] = None
-
-    max_tokens: Annotated[
-        int | None,
-        Parameter(help="The longest answer, in tokens.", converter=whole),
-    ] = None
-
-    temperature: Annotated[
-        float | None, Parameter(help="0 is the most predictable.")
-    ] = None
-
-    def fields(self) -> dict[str, Any]:
+    @property
+    def is_local(self) -> bool:
         """
-        The fields that were given.
+        Whether a model on this machine was asked for.
         """
-        given = attrs.asdict(self).items()
-        return {name: value for name, value in given if value is not None}
+        return self.local or self.gguf is not None
+
+    def __attrs_post_init__(self) -> None:
+        """
+        Refuse options that contradict each other.
+        """
+        if self.gguf == "":
+            raise Misuse("--gguf is empty: name the file of a model")
+        given = {
+            "--emulator": self.emulator,
+            "--gguf" if self.gguf else "--local": self.is_local,
+            "--base-url": self.base_url,
+        }
+        names = [name for name, value in given.items() if value]
+        if self.service and self.is_local:
+            names.append("--service")
+        if len(names) > 1:
+            raise Misuse(f"{' and '.join(names)} exclude each other: give one of them")
 
 
 @asynccontextmanager
 async def open_client(target: Target) -> AsyncIterator[AsyncHoray]:
     """
-    A client for the target, and the emulator behind it where one was asked for.
+    A client for the target, and the emulator or model behind it where one was asked for.
+
+    An error that leaves the block knows what the user may do about it: see `hints`.
 
     Raises:
-        Misuse: No key, or options that contradict each other.
+        Misuse: No key, no local model, or a setting that cannot work.
     """
     async with AsyncExitStack() as stack:
-        options: dict[str, Any] = {"max_retries": target.max_retries}
+        options: dict[str, Any] = {
+            "max_retries": target.max_retries,
+            "timeout": target.timeout,
+            "on_event": hook(),
+        }
         if target.service:
             options["service"] = _SERVICES[target.service]
         if target.emulator:
-            if target.base_url:
-                raise Misuse("--emulator and --base-url exclude each other")
             options |= await _emulate(stack, target)
+        elif target.is_local:
+            options |= await _run_model(stack, target)
         elif target.base_url:
             options["base_url"] = target.base_url
         try:
             client = AsyncHoray(**options)
         except ConfigurationError as error:
             raise Misuse(_advise(error, target)) from None
-        yield await stack.enter_async_context(client)
+        await stack.enter_async_context(client)
+        try:
+            yield client
+        except APIError as error:
+            add_hint(error, client)
+            raise
+
+
+def answerer(target: Target) -> str | None:
+    """
+    Who answers, where it is not what the user named: an emulator must not pass for a model.
+    """
+    if target.is_local:
+        return _local_class()(gguf=target.gguf).title
+    return "the local emulator (no real model)" if target.emulator else None
 
 
 def emulator_class() -> type["Emulator"]:
@@ -149,24 +192,40 @@ async def _emulate(stack: AsyncExitStack, target: Target) -> dict[str, Any]:
     }
 
 
+def _local_class() -> type["LocalModel"]:
+    try:
+        from ..local import LocalModel  # noqa: PLC0415 -- stands on an extra
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"filelock", "platformdirs", "xllamacpp"}:
+            raise
+        extra = "pip install 'horay-async[local]'"
+        raise Misuse(f"the local model needs its extra: {extra}") from None
+    return LocalModel
+
+
+async def _run_model(stack: AsyncExitStack, target: Target) -> dict[str, Any]:
+    with Fetching() as fetching:
+        model = _local_class()(gguf=target.gguf, on_fetch=fetching.show)
+        try:
+            server = await stack.enter_async_context(model)
+        except HorayError as error:  # LocalModelError: nothing was sent
+            raise Misuse(str(error)) from error
+    return {"service": server.service}
+
+
 def _advise(error: ConfigurationError, target: Target) -> str:
     """
     The library's sentence, or a missing key's in the words of the command line.
     """
     service = _SERVICES[target.service or "horay"]
     if not isinstance(error, MissingKeyError):
-        # No command line passes an argument of ours.
-        return str(error).replace("pass allow_insecure=True, or ", "")
+        return explained(error)
     if target.base_url is None:
-        return f"no key: set {service.key_variable}, or try it with --emulator"
+        return (
+            f"no key: set {service.key_variable}, or try --local (a small model on this "
+            "machine) or --emulator (no real model)"
+        )
     return (
         f"no key for {target.base_url}: set {service.base_url_variable} to it, beside "
         f"{service.key_variable}, in place of --base-url"
     )
-
-
-def answerer(target: Target) -> str | None:
-    """
-    Who answers, where it is not what the user named: an emulator must not pass for a model.
-    """
-    return "the local emulator (no real model)" if target.emulator else None

@@ -22,6 +22,7 @@ from collections.abc import (
     Generator,
     Iterable,
     Mapping,
+    Sequence,
 )
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar, final, get_args
@@ -67,7 +68,7 @@ class Job(Generic[ReplyT]):
     `async for` does the same soon after its loop is left. A job is read by one loop.
 
     Nothing is sent before the first row is asked for. Cancelling the wait for a row loses
-    none: the next wait goes on.
+    none: the next wait goes on. Rows that were finished when the job was left are `unread`.
     """
 
     __slots__ = (
@@ -140,6 +141,15 @@ class Job(Generic[ReplyT]):
         # Rows that wait for those before them.
         self._late: dict[int, Row[Any]] | None = {} if order == "input" else None
 
+    @property
+    def unread(self) -> Sequence[Row[ReplyT]]:
+        """
+        Rows that are finished and were not read; once the job was left they are what was
+        paid for and would be lost.
+        """
+        late = self._late or {}
+        return (*self._ready, *(late[index] for index in sorted(late)))
+
     # Reading -------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[Row[ReplyT]]:
@@ -155,7 +165,7 @@ class Job(Generic[ReplyT]):
         The next row, for the readers; cancelling loses none.
         """
         self._begin()
-        while not self._ready:
+        while self._stopped or not self._ready:
             if self._stopped or not self._tasks:
                 raise self._error or StopAsyncIteration
             self._news.clear()
@@ -230,7 +240,7 @@ class Job(Generic[ReplyT]):
     def _answered(self, task: asyncio.Task[Row[Any]]) -> None:
         self.in_flight -= 1
         self._room.set()
-        if not (self._stopped or task.cancelled() or task.exception()):
+        if not (task.cancelled() or task.exception()):
             self._hand_over(task.result())
         self._left(task)
 
@@ -309,7 +319,6 @@ class Job(Generic[ReplyT]):
 
     def _close(self) -> None:
         if self._tasks or self._ready or not self._ended:
-            self._ready.clear()
             self._stop(StreamAbortedError("the job was closed before its end"))
 
     def _stop(self, error: BaseException) -> None:

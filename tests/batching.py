@@ -1,0 +1,61 @@
+"""
+What tests of `horay batch` share: an emulator of their own, prompts, and result lines.
+"""
+
+import asyncio
+import contextlib
+import json
+import threading
+
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def emulating(**options):
+    """
+    An emulator on a thread of its own, for commands that run as processes.
+    """
+    from horay_async.emulator import Emulator
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def call(work):
+        return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+
+    server = Emulator(**{"mode": "echo", **options})
+    call(server.start())
+    server.call = call
+    server.words = "--service", "horay", "--base-url", server.base_url
+    try:
+        yield server
+    finally:
+        call(server.aclose())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def write_lines(path, *lines):
+    """
+    Write lines of JSON; a string stands for itself.
+    """
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    Path(path).write_text("".join(text + "\n" for text in texts))
+    return path
+
+
+def results(text):
+    """
+    The result lines, by their custom_id.
+    """
+    lines = [json.loads(line) for line in text.splitlines()]
+    return {line["custom_id"]: line for line in lines}
+
+
+def text_of(result):
+    """
+    What was answered.
+    """
+    return result["response"]["body"]["choices"][0]["message"]["content"]

@@ -1,0 +1,84 @@
+"""
+Fan-outs: a server with a limit on `n`, and answers that say which seed they had.
+"""
+
+import attrs
+
+from horay_async import COMPATIBLE, HORAY, AsyncHoray, ChatRequest, Range, user
+from horay_async.emulator import Answer
+
+
+PATIENCE = 10
+"""
+Seconds that a test waits for an event before it fails.
+"""
+
+MODEL = HORAY.chat.model
+
+CHAT = ChatRequest(messages=[user("Hello, you.")])
+
+
+def limited(high):
+    """
+    A service that documents a limit on `n`.
+    """
+    limits = {"n": Range(1, high)}
+    return attrs.evolve(
+        COMPATIBLE,
+        chat=attrs.evolve(COMPATIBLE.chat, model=MODEL, limits=limits),
+        completions=attrs.evolve(COMPATIBLE.completions, model=MODEL, limits=limits),
+    )
+
+
+def connect(emulator, high=None, **options):
+    """
+    A client of a service that gives at most *high* choices a call.
+    """
+    options = {"service": limited(high), "api_key": "key", "max_retries": 0} | options
+    return AsyncHoray(base_url=emulator.base_url, **options)
+
+
+def asked(emulator, *names):
+    """
+    What the requests asked for, by these fields.
+    """
+    return sorted(
+        tuple(seen.json.get(name) for name in names) for seen in emulator.requests
+    )
+
+
+def whole(*texts, numbered=True, **usage):
+    """
+    A plain answer with a choice for each text.
+    """
+    choices = [
+        {"message": {"content": text}, "text": text, "finish_reason": "stop"}
+        | ({"index": at} if numbered else {})
+        for at, text in enumerate(texts)
+    ]
+    usage = usage or {"prompt_tokens": 3, "completion_tokens": len(texts)}
+    return {"id": "c", "choices": choices, "usage": usage}
+
+
+def seeded(request, most=1000):
+    """
+    Choices that say their prompt and which seed they came of; at most so many of them.
+    """
+    seed, n = request.json["seed"], request.json.get("n", 1)
+    prompts = request.json.get("prompt", "")
+    prompts = prompts if isinstance(prompts, list) else [""]
+    return [f"{prompt}{seed + at}" for prompt in prompts for at in range(min(n, most))]
+
+
+def numbered(request):
+    """
+    An answer of such choices.
+    """
+    return Answer.json(whole(*seeded(request)))
+
+
+def sparing(most):
+    """
+    A server that gives fewer choices than it is asked for.
+    """
+    return lambda request: Answer.json(whole(*seeded(request, most)))

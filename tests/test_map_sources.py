@@ -1,0 +1,250 @@
+"""
+The source in a job's end: given up, closed, and heard out.
+"""
+
+import asyncio
+import contextlib
+import gc
+
+import pytest
+
+from horay_async import ChatReply, StreamAbortedError
+from horay_async._line import Line
+from mapping import Generated, Source, assert_over, over
+
+
+async def test_a_source_that_never_gives(client, emulator):
+    """
+    A wait for the next request is given up as well.
+    """
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def source():
+        yield "one"
+        try:
+            asked.set()
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    async with client.map(source()) as job:
+        async for _ in job:
+            await asked.wait()
+            break
+    assert left.is_set()
+    assert_over(client)
+
+
+async def test_cancelled_while_leaving(client):
+    """
+    What hesitates to end is cancelled once more, and the block is left when it has ended.
+    """
+    hesitates = asyncio.Event()
+    ended = []
+
+    async def source():
+        try:
+            yield "one"
+            await asyncio.Event().wait()
+        finally:
+            hesitates.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(True)
+
+    async def read():
+        async with client.map(source()) as job:
+            async for _ in job:
+                # Until it waits for the second request.
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                break
+
+    task = asyncio.create_task(read())
+    await hesitates.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [True]
+    assert_over(client)
+
+
+async def test_cancelled_while_the_source_is_closed(client, emulator):
+    """
+    The last thing that may hesitate.
+    """
+    closing = asyncio.Event()
+
+    async def source():
+        try:
+            while True:
+                yield "one"
+        finally:
+            closing.set()
+            await asyncio.Event().wait()
+
+    async def read():
+        async with client.map(source(), concurrency=1) as job:
+            async for _ in job:
+                break
+
+    task = asyncio.create_task(read())
+    await closing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert_over(client)
+
+
+async def test_what_the_source_raises_in_its_end(client):
+    """
+    It passes; the job is over all the same.
+    """
+
+    async def source():
+        try:
+            while True:
+                yield "one"
+        finally:
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        async with client.map(source(), concurrency=1) as job:
+            async for _ in job:
+                break
+    assert_over(client)
+
+
+async def test_what_the_source_raises_when_it_is_given_up(client):
+    """
+    So does what it makes of being cancelled.
+    """
+    asked = asyncio.Event()
+
+    async def source():
+        yield "one"
+        try:
+            asked.set()
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        async with client.map(source()) as job:
+            async for _ in job:
+                await asked.wait()
+                break
+    assert_over(client)
+
+
+async def test_what_the_source_raises_and_nobody_hears(client):
+    """
+    In a bare loop there is nobody to raise it to; asyncio is told, as of a generator.
+    """
+    told = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    async def source():
+        try:
+            while True:
+                yield "one"
+        finally:
+            raise OSError("the disk is full")
+
+    async for _ in client.map(source(), concurrency=1):
+        break
+    await over(client)
+    gc.collect()
+    assert list(map(str, told)) == ["the disk is full"]
+
+
+async def test_a_source_that_does_not_listen(client, emulator):
+    """
+    What it gives although it was cancelled is not sent any more.
+    """
+    asked = asyncio.Event()
+
+    class Deaf:
+        given = 0
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            self.given += 1
+            if self.given > 1:
+                asked.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    return "too late"
+            return "one"
+
+    async with client.map(Deaf()) as job:
+        async for _ in job:
+            await asked.wait()
+            break
+    assert_over(client)
+    assert len(emulator.requests) == 1
+
+
+async def test_a_call_that_does_not_listen(client, monkeypatch):
+    """
+    What it answers although it was cancelled was paid for, but no loop tells it any more.
+    """
+    asked = asyncio.Event()
+
+    async def reply(self, request, timeouts):
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return ChatReply()
+
+    monkeypatch.setattr(Line, "reply", reply)
+    job = client.map(["one"])
+    reader = asyncio.ensure_future(anext(aiter(job)))
+    await asked.wait()
+    await job.aclose()
+    with pytest.raises(StreamAbortedError):
+        await reader
+    assert [row.request for row in job.unread] == ["one"]
+    assert_over(client)
+
+
+async def test_what_is_not_the_jobs_to_close(client):
+    """
+    A file or a queue may be read on.
+    """
+
+    class Closable(Source):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    source = Closable()
+    async with client.map(source, concurrency=2) as job:
+        async for _ in job:
+            break
+    assert not source.closed
+
+
+async def test_never_begun(client, emulator):
+    """
+    Nothing was sent, nobody is warned; but the source is closed that nobody will read.
+    """
+    source = Generated()
+    given = source.waited()
+    async with client.map(given):
+        pass
+    client.map(Source())
+    assert source.taken == 0
+    with pytest.raises(StopAsyncIteration):
+        await anext(given)
+    assert_over(client)
+    assert emulator.requests == []
