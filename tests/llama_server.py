@@ -7,6 +7,7 @@ that it needs the tests that ask for it are skipped; in CI they fail instead.
 
 import asyncio
 import os
+import subprocess
 
 from typing import NoReturn
 
@@ -40,6 +41,22 @@ def llama():
         give_up(error)
     yield server
     asyncio.run(server.close())
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """
+    All processes that are started, in their order.
+    """
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    return started
 
 
 def pytest_collection_modifyitems(items):

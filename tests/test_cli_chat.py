@@ -243,6 +243,10 @@ def test_choices_fail_once(say, server):
     code, out, err = say("chat", "hi", "-n", 3)
     assert (code, out) == (1, "")
     assert err == "horay: 400 from Horay: no\n"
+    server.script(*by_prompt(a=Answer.json({"error": {"message": "no"}}, 400), b=None))
+    code, out, err = say("chat", "a", "b", "-n", 2)
+    assert (code, out.count("\nb\n")) == (1, 2)
+    assert err == "horay: prompt 1: 400 from Horay: no\n"
 
 
 def test_the_only_one_breaks_off(say, server):

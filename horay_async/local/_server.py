@@ -60,7 +60,11 @@ if asked["ours"]:
     params.sampling.penalty_repeat = 1.1
     params.n_predict = 1024
     params.fit_params = False  # would load it twice, to see whether it fits
-server = xllamacpp.Server(params)  # returns when the model is loaded
+try:
+    server = xllamacpp.Server(params)  # returns when the model is loaded
+except BaseException:
+    time.sleep(0.5)  # a thread writes the log, and would end with us before it has
+    raise
 say(server.listening_address)
 threading.Event().wait()
 """

@@ -388,8 +388,6 @@ def _sum(usages: list[Usage]) -> Usage:
     """
     What several calls cost; where some server did not count, an estimate.
     """
-    if len(usages) == 1:
-        return usages[0]
     first = usages[0].source
     alike = all(usage.source == first for usage in usages)
     return Usage(

@@ -78,7 +78,6 @@ class Job(Generic[ReplyT]):
         "_concurrency",
         "_delivered",
         "_ended",
-        "_entered",
         "_error",
         "_feeder",
         "_late",
@@ -125,7 +124,7 @@ class Job(Generic[ReplyT]):
         Rows that are being asked.
         """
         self._source: Any = requests
-        self._entered = self._taken = False
+        self._taken = False
         # Known when the first row is asked for.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._feeder: asyncio.Task[None] | None = None
@@ -158,7 +157,7 @@ class Job(Generic[ReplyT]):
                 "this job has been read, or is being read: a job is read by one loop"
             )
         self._taken = True
-        return _Rows(self) if self._entered else _OwnedRows(self)
+        return _Rows(self)
 
     async def _next(self) -> Row[ReplyT]:
         """
@@ -274,7 +273,6 @@ class Job(Generic[ReplyT]):
     # Leaving -------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._entered = True
         return self
 
     async def __aexit__(
@@ -327,7 +325,7 @@ class Job(Generic[ReplyT]):
         """
         if not self._stopped:
             self._ended = self._stopped = True
-            self._error = self._error or error
+            self._error = error
             self._news.set()
             self._cancel()
 
@@ -374,9 +372,12 @@ class Job(Generic[ReplyT]):
         )
 
 
+@final
 class _Rows(Generic[ReplyT]):
     """
-    The rows of a job that somebody else closes.
+    The one loop over a job: leaving it closes the job, in `async with` or out of it.
+
+    CPython collects this object at `break`, as nothing but the loop refers to it.
     """
 
     __slots__ = ("_job",)
@@ -397,17 +398,6 @@ class _Rows(Generic[ReplyT]):
             Exception: The source's own, after the rows of all that it had given.
         """
         return await self._job._next()
-
-
-@final
-class _OwnedRows(_Rows[ReplyT]):
-    """
-    The rows of a job that nobody holds in `async with`: leaving the loop closes it.
-
-    CPython collects this object at `break`, as nothing but the loop refers to it.
-    """
-
-    __slots__ = ()
 
     def __del__(self) -> None:
         self._job._abandon()
