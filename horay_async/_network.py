@@ -240,4 +240,5 @@ def _reason(error: BaseException) -> str:
         text = (getattr(error, "reason", None) or text).replace("_", " ").lower()
     elif isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         text = os.strerror(error.errno)
-    return text[:1].lower() + text[1:]
+    # Not where the second letter is a capital, too: "IP address mismatch".
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
