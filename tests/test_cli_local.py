@@ -150,7 +150,7 @@ def test_fetching_elsewhere(monkeypatch, capsys):
     """
     Where stderr is no terminal, the download is one line.
     """
-    monkeypatch.setattr(_target, "_local_class", lambda: Fetched)
+    monkeypatch.setattr(_target, "LocalModel", Fetched)
     assert main(["chat", "hi", "--local"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "horay: fetching the model, 93 MB, once",

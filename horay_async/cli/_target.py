@@ -20,6 +20,7 @@ from .. import (
     HorayError,
     MissingKeyError,
 )
+from ..local import LocalModel
 from ._failures import Misuse, explained
 from ._fetching import Fetching
 from ._hints import add_hint
@@ -29,7 +30,6 @@ from ._validators import finite, whole
 
 if TYPE_CHECKING:
     from ..emulator import Emulator
-    from ..local import LocalModel
 
 _SERVICES = {"horay": HORAY, "empower": EMPOWER}
 
@@ -161,24 +161,16 @@ def answerer(target: Target) -> str | None:
     Who answers, where it is not what the user named: an emulator must not pass for a model.
     """
     if target.is_local:
-        return _local_class()(gguf=target.gguf).title
+        return LocalModel(gguf=target.gguf).title
     return "the local emulator (no real model)" if target.emulator else None
 
 
 def emulator_class() -> type["Emulator"]:
     """
     The emulator's class, imported now.
-
-    Raises:
-        Misuse: The extra that it stands on is not installed.
     """
-    try:
-        from ..emulator import Emulator  # noqa: PLC0415 -- stands on an extra
-    except ModuleNotFoundError as missing:
-        if missing.name != "h11":
-            raise
-        extra = "pip install 'horay-async[emulator]'"
-        raise Misuse(f"the emulator needs its extra: {extra}") from None
+    from ..emulator import Emulator  # noqa: PLC0415 -- 16 ms that most commands never need
+
     return Emulator
 
 
@@ -192,20 +184,9 @@ async def _emulate(stack: AsyncExitStack, target: Target) -> dict[str, Any]:
     }
 
 
-def _local_class() -> type["LocalModel"]:
-    try:
-        from ..local import LocalModel  # noqa: PLC0415 -- stands on an extra
-    except ModuleNotFoundError as missing:
-        if missing.name not in {"filelock", "platformdirs", "xllamacpp"}:
-            raise
-        extra = "pip install 'horay-async[local]'"
-        raise Misuse(f"the local model needs its extra: {extra}") from None
-    return LocalModel
-
-
 async def _run_model(stack: AsyncExitStack, target: Target) -> dict[str, Any]:
     with Fetching() as fetching:
-        model = _local_class()(gguf=target.gguf, on_fetch=fetching.show)
+        model = LocalModel(gguf=target.gguf, on_fetch=fetching.show)
         try:
             server = await stack.enter_async_context(model)
         except HorayError as error:  # LocalModelError: nothing was sent
