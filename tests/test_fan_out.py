@@ -265,6 +265,34 @@ async def test_however_they_are_numbered(four, emulator, index):
     assert [choice.index for choice in reply.choices] == list(range(6))
 
 
+async def test_in_whatever_order_they_come(four, emulator):
+    """
+    llama.cpp names the last choice first.
+    """
+    body = whole("a", "b", "c")
+    body["choices"].reverse()
+    emulator.script(Answer.json(body))
+    reply = await four.fan_out(CHAT, n=3)
+    assert [choice.text for choice in reply.choices] == ["a", "b", "c"]
+
+
+async def test_the_first_call_answers_last(four, emulator):
+    """
+    The reply is that of the first choices, whichever comes first.
+    """
+    others = asyncio.Event()
+
+    async def answer(request):
+        if request.json["seed"] == 0:
+            await others.wait()
+        others.set()
+        return Answer.json({**whole(*"abcd"), "id": f"c{request.json['seed']}"})
+
+    emulator.script(answer, answer)
+    reply = await four.fan_out(CHAT, n=8, seed=0)
+    assert reply.id == "c0"
+
+
 async def test_token_ids_are_one_prompt(four, emulator):
     emulator.script(Answer.json(whole(*"abcd")), Answer.json(whole(*"ef")))
     reply = await four.fan_out(prompt=[1, 2, 3], n=6)
@@ -368,10 +396,12 @@ async def test_the_vendors_own_counts(four, emulator):
         "completion_tokens_details": {"reasoning_tokens": 1},
         "cost": 0.5,
         "tier": "a",
+        "cached": True,
     }
     emulator.script(*[Answer.json(whole(*"abcd", **counts))] * 2)
     usage = (await four.fan_out(CHAT, n=8)).usage
     assert usage.completion_tokens_details.reasoning_tokens == 2
+    assert usage.extra["cached"] is True
     assert usage.extra["cost"] == 1.0
     assert usage.extra["tier"] == "a"
     assert usage.to_dict()["total_tokens"] == 10

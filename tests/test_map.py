@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from horay_async import (
+    COMPATIBLE,
     HORAY,
     UNSET,
     AsyncHoray,
@@ -300,6 +301,28 @@ async def test_allowed_for_one_kind(client):
     rows = await sorted_rows(client.map(asked, temperature=1.5))
     assert isinstance(rows[0].error, InvalidRequestError)
     assert rows[1].reply.text == "two"
+
+
+async def test_what_only_texts_may_have(client):
+    """
+    A number of log probabilities is no mistake because a chat could not have it.
+    """
+    (row,) = await every(client.map([CompletionRequest(prompt="one")], logprobs=2))
+    assert row.reply.text == "one"
+
+
+async def test_each_brings_its_model(emulator):
+    """
+    Where the service has no default, every request may name its own.
+    """
+    async with AsyncHoray(
+        base_url=emulator.base_url, service=COMPATIBLE, api_key="key"
+    ) as client:
+        asked = [chat("one", model=HORAY.chat.model), "two"]
+        rows = await sorted_rows(client.map(asked, max_tokens=9))
+    assert rows[0].reply.text == "one"
+    assert isinstance(rows[1].error, InvalidRequestError)
+    assert rows[1].error.field == "model"
 
 
 def test_arguments_of_a_mixed_job():

@@ -217,6 +217,20 @@ async def test_rows_that_were_not_read(client, emulator, order):
         await anext(rows)
 
 
+async def test_all_done_and_not_read(client):
+    """
+    Nothing is under way any more, and still it was not read to its end.
+    """
+    async with client.map(["one", "two", "three"]) as job:
+        rows = aiter(job)
+        await anext(rows)
+        while workers():  # noqa: ASYNC110 -- there is no event to wait for
+            await asyncio.sleep(0)
+    assert len(job.unread) == 2
+    with pytest.raises(StreamAbortedError):
+        await anext(rows)
+
+
 async def test_closed_after_its_end(client):
     async with client.map(["one"]) as job:
         rows = aiter(job)
@@ -233,6 +247,7 @@ async def test_reading_after_the_block(client, emulator):
     with pytest.raises(StreamAbortedError):
         async for _ in job:
             pytest.fail("a row after the end")
+    assert_over(client)
     assert emulator.requests == []
 
 

@@ -103,6 +103,7 @@ async def test_in_the_order_of_the_input(client, emulator):
     assert [first.index, *rest] == list(range(40))
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("order", ["done", "input"])
 @pytest.mark.usefixtures("instant")
 async def test_ten_thousand(client, order):

@@ -73,6 +73,34 @@ async def test_cancelled_while_leaving(client):
     assert_over(client)
 
 
+async def test_the_reader_is_told_first(client):
+    """
+    Whoever reads does not wait for a source that hesitates.
+    """
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def source():
+        yield "one"
+        try:
+            asked.set()
+            await asyncio.Event().wait()
+        finally:
+            await go_on.wait()
+
+    job = client.map(source())
+    rows = aiter(job)
+    await anext(rows)
+    reader = asyncio.ensure_future(anext(rows))
+    await asked.wait()
+    closing = asyncio.create_task(job.aclose())
+    with pytest.raises(StreamAbortedError):
+        await reader
+    assert not closing.done()
+    go_on.set()
+    await closing
+    assert_over(client)
+
+
 async def test_cancelled_while_the_source_is_closed(client, emulator):
     """
     The last thing that may hesitate.

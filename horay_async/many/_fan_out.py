@@ -408,9 +408,14 @@ def _sum_counts(counts: list[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in count.items():
             old = total.get(name)
             if isinstance(value, Mapping):
-                total[name] = _sum_counts([old or {}, value])
-            elif isinstance(value, (int, float)) and isinstance(old, (int, float)):
+                before = [old] if isinstance(old, Mapping) else []
+                total[name] = _sum_counts([*before, value])
+            elif _is_number(value) and _is_number(old):
                 total[name] = old + value
             elif old is None:
                 total[name] = value
     return total
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

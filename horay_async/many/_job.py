@@ -63,9 +63,10 @@ class Job(Generic[ReplyT]):
     """
     Many requests at work: `async for row in job`.
 
-    Use it in `async with`: whatever ends the block cancels what is under way and closes its
-    connections before the block is left, and closes the source if it is a generator. A bare
-    `async for` does the same soon after its loop is left. A job is read by one loop.
+    Use it in `async with`: whatever ends the loop or the block cancels what is under way and
+    closes its connections before the block is left, and closes the source if it is a
+    generator. A bare `async for` does the same soon after its loop is left. A job is read by
+    one loop.
 
     Nothing is sent before the first row is asked for. Cancelling the wait for a row loses
     none: the next wait goes on. Rows that were finished when the job was left are `unread`.
