@@ -88,7 +88,8 @@ class WrongLoopError(HorayError, RuntimeError):
 
 class StreamConsumedError(HorayError, RuntimeError):
     """
-    A stream was looped over twice without `async with`, or as tokens and as chunks.
+    A stream was looped over twice without `async with`, or as tokens and as chunks; or a
+    job or a fan-out was used twice.
     """
 
 
