@@ -28,6 +28,8 @@ _COMPLETIONS = "/completions"
 
 _ASKING = ("prompt", "messages", "turns", "body")
 
+_SHAPE = 'expected one JSON object on each line, as in {"prompt": "…"}'
+
 # Data sets carry keys of their own ("category", "reference", "score"), so only what can
 # hardly be anything else counts as a misspelt option: "score" is as near as 0.8 to "store".
 _MISSPELT = 0.81
@@ -151,6 +153,8 @@ def _load(line: bytes) -> dict[str, Any]:
     try:
         data = json.loads(line)
     except json.JSONDecodeError as error:
+        if not line.lstrip().startswith(b"{"):
+            raise BadLine(f"not JSON: {_SHAPE}") from None
         # Its own words count lines from the beginning of this one.
         raise BadLine(f"not JSON at character {error.pos + 1}: {error.msg}") from None
     except UnicodeDecodeError as error:
@@ -160,7 +164,7 @@ def _load(line: bytes) -> dict[str, Any]:
     except RecursionError:
         raise BadLine("not JSON that can be read: nested too deeply") from None
     if not isinstance(data, dict):
-        raise BadLine(f"expected a JSON object, found {_NAMES[type(data)]}")
+        raise BadLine(f"found {_NAMES[type(data)]}: {_SHAPE}")
     if not isinstance(data.get("custom_id", ""), str):
         raise BadLine("custom_id: expected a string")
     return data
