@@ -71,7 +71,8 @@ def commands():
         for command in line.split("&&"):
             horay = re.fullmatch(r"\s*(?:[A-Z_]+=\S+ )*(?:\S*/)?horay( .*)?", command)
             if horay and horay[1]:
-                found.append(shlex.split(horay[1]))
+                # What the shell itself takes is not the command's.
+                found.append(shlex.split(horay[1].partition(" < ")[0]))
     return found
 
 
