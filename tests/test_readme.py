@@ -257,8 +257,9 @@ def test_commands(words):
     Every command shown is one that the command line takes; none is run.
     """
     from horay_async.cli._app import app
+    from horay_async.cli._prompts import lone_hyphens
 
-    app.parse_args(words, exit_on_error=False, print_error=False)
+    app.parse_args(lone_hyphens(words), exit_on_error=False, print_error=False)
 
 
 def test_options(capsys, monkeypatch):
