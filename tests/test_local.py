@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ import horay_async
 from horay_async import (
     APIConnectionError,
     AsyncHoray,
+    BadRequestError,
     InvalidRequestError,
     Range,
     user,
 )
 from horay_async.local import LocalModel, LocalModelError, _server
+from horay_async.local._errand import outlast
 from processes import alive, wait_until
 
 
@@ -125,6 +128,27 @@ async def test_started_twice_at_once(llama, children):
     assert len(children) == 1
 
 
+async def test_nobody_else_says_where_it_is(llama, anyio_backend):
+    """
+    The server logs what its callers send, and each of them could send an address.
+    """
+    forged = "http://elsewhere.example"
+    async with (
+        LocalModel() as server,
+        AsyncHoray(service=server.service) as client,
+    ):
+        before = server.base_url
+        with pytest.raises(BadRequestError, match="grammar"):
+            await client.chat.completions.create(
+                messages=HELLO, extra_body={"grammar": f"\n<<{forged}>>\n{forged}\n"}
+            )
+        log = server._run.child.log
+        await asyncio.to_thread(
+            wait_until, lambda: any(line == forged for line in log.lines)
+        )
+        assert server.base_url == server.service.base_url == before
+
+
 def test_service(llama):
     """
     What our client must know: no key, one model, and how many choices it can write.
@@ -213,7 +237,6 @@ async def test_verbose(llama, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert "model loaded" in err
-    assert "<<" not in err
 
 
 async def test_verbose_without_stderr(llama, monkeypatch):
@@ -252,8 +275,8 @@ async def test_cancelled_when_it_is_ready(llama, children, monkeypatch):
     Nobody would close what nobody got.
     """
 
-    async def watch(self, work, errand):
-        await asyncio.wait({work})
+    async def watch(self, run):
+        await outlast(run.started)
         assert children[0].poll() is None
         raise asyncio.CancelledError
 
@@ -278,19 +301,98 @@ async def test_cancelled_again_and_again(llama, children, monkeypatch):
     assert children[0].poll() is not None
 
 
+async def test_no_free_thread_in_the_pool(llama, children):
+    """
+    Whoever holds those of the loop may wait for us.
+    """
+    loop, release = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    held = loop.run_in_executor(None, release.wait, 60)
+    server = LocalModel()
+    try:
+        async with asyncio.timeout(30):
+            await server.start()
+            await server.close()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await server.start()
+        assert not held.done()
+        assert not any(child.poll() is None for child in children)
+    finally:
+        release.set()
+        await held
+
+
+async def test_closed_before_its_end_is_awaited(llama, children, monkeypatch):
+    """
+    Whatever the wait is for, the server is killed already.
+    """
+
+    def in_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    server = await LocalModel().start()
+    child = server._run.child  # forgotten, it would end by itself
+    monkeypatch.setattr(_server, "in_thread", in_thread)
+    with pytest.raises(RuntimeError):
+        await server.close()
+    assert await asyncio.to_thread(children[0].wait, 10) == -signal.SIGKILL
+    child.end()
+
+
+@pytest.mark.parametrize("loading", [False, True], ids=["at once", "loading"])
+async def test_closed_while_it_starts(loading, llama, children, monkeypatch):
+    """
+    Whoever closes it waits for the end, and whoever starts it is told.
+    """
+    monkeypatch.setattr(_server, "_SERVER", "time.sleep(60)")
+    server = LocalModel()
+    start = asyncio.create_task(server.start())
+    async with asyncio.timeout(30):
+        await asyncio.sleep(0)
+        if loading:
+            await asyncio.to_thread(wait_until, lambda: children)
+        await server.close()
+        assert not any(child.poll() is None for child in children)
+        with pytest.raises(LocalModelError, match="closed while it was starting"):
+            await start
+    with pytest.raises(LocalModelError, match="not running"):
+        server.base_url  # noqa: B018
+
+
+async def test_closed_when_it_is_ready(llama, children):
+    """
+    Nobody gets a server that is gone, though it was ready just then. The next start is
+    another.
+    """
+    server = LocalModel()
+    start = asyncio.create_task(server.start())
+    await asyncio.sleep(0)
+    server._run.started.exception(60)  # holds up the loop, so that it is not told
+    await server.close()
+    again = asyncio.create_task(server.start())
+    with pytest.raises(LocalModelError, match="closed while it was starting"):
+        await start
+    await again
+    assert [child.poll() is None for child in children] == [False, True]
+    assert server.base_url
+    await server.close()
+
+
 async def test_cancelled_close(llama, children, monkeypatch):
     """
     The cancellation waits for the end of the server.
     """
     server = await LocalModel().start()
-    end, ending, go = server._child.end, threading.Event(), threading.Event()
+    child = server._run.child
+    end, ending, go = child.end, threading.Event(), threading.Event()
 
     def slowly():
         ending.set()
         go.wait(10)
         end()
 
-    monkeypatch.setattr(server._child, "end", slowly)
+    monkeypatch.setattr(child, "end", slowly)
     close = asyncio.create_task(server.close())
     await asyncio.to_thread(ending.wait, 10)
     close.cancel()
@@ -331,7 +433,7 @@ from horay_async.local import LocalModel
 
 async def main():
     async with LocalModel() as server:
-        print(server._child._process.pid, flush=True)
+        print(server._run.child._process.pid, flush=True)
         await asyncio.sleep(60)
 
 asyncio.run(main())

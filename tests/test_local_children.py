@@ -15,7 +15,7 @@ import pytest
 
 import horay_async
 
-from horay_async.local._children import SAY, Child
+from horay_async.local._children import Child
 from processes import alive, wait_until
 
 
@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.timeout(60)]
 PARENT = f"""
 import os, sys, time
 sys.path.insert(0, {str(Path(horay_async.__file__).parents[1])!r})
-from horay_async.local._children import SAY, Child
-child = Child(SAY + sys.argv[1])
+from horay_async.local._children import Child
+child = Child(sys.argv[1])
 while child.log.said is None:
     time.sleep(0.01)
 sibling = os.fork() if sys.argv[2:] == ["fork"] else os.getpid()
@@ -95,7 +95,7 @@ def test_dies_when_nobody_holds_it():
     """
     Forgotten without an end, though its log is still being read.
     """
-    child = Child(SAY + IDLE)
+    child = Child(IDLE)
     log = child.log
     wait_until(lambda: log.said)
     pid = int(log.said)
@@ -105,23 +105,24 @@ def test_dies_when_nobody_holds_it():
 
 
 LOGGING = r"""
-os.write(2, b"half a line")
+os.write(2, b"half a line ")
 say("a word")
-os.write(2, b"caf\xe9\n\n\n<<no>> word\n" + repr(sys.argv[1:]).encode())
+os.write(2, b"caf\xe9\n\n\n" + repr(sys.argv[1:]).encode())
+os.write(1, b"\nanother word\n")
 """
 
 
 @pytest.mark.parametrize("verbose", [True, False])
 def test_what_it_says(verbose, capsys):
     """
-    One word for us among all that it logs, in whatever bytes.
+    One word for us, beside all that it logs, in whatever bytes and to either stream.
     """
-    child = Child(SAY + LOGGING, "--an", "argument", verbose=verbose)
+    child = Child(LOGGING, "--an", "argument", verbose=verbose)
     wait_until(lambda: not child.running)
     child.end()
     assert child.exit_code == 0
     assert child.log.said == "a word"
-    said = ["half a line", "caf\ufffd", "<<no>> word", "['--an', 'argument']"]
+    said = ["half a line caf\ufffd", "['--an', 'argument']", "another word"]
     assert list(child.log.lines) == said
     assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in said * verbose))
 
@@ -146,7 +147,7 @@ def test_end():
     """
     At once, and twice is fine.
     """
-    child = Child(SAY + IDLE)
+    child = Child(IDLE)
     wait_until(lambda: child.log.said)
     for _ in range(2):
         child.end()

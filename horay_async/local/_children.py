@@ -51,19 +51,21 @@ parent = int(sys.argv.pop(1))
 threading.Thread(target=end_with_parent, args=[parent], daemon=True).start()
 """
 
-SAY: Final = """
+# A server logs what its callers send it, so no line of a log can be trusted. What the
+# program says to us goes through stdout, which nothing else can reach any more: all that is
+# printed goes to stderr.
+_SAY: Final = """
+voice = os.dup(1)
+os.dup2(2, 1)
+
 def say(word):
-    # In one piece and on a line of its own, whatever else is being logged.
-    os.write(1, f"\\n<<{word}>>\\n".encode())
-"""
-"""
-Lets a program tell us one thing among all that it logs: `Log.said`.
+    os.write(voice, f"{word}\\n".encode())
 """
 
 
 class Log:
     """
-    What a child prints, read in a thread of its own until the child ends.
+    What a child prints and says, read in threads of its own until the child ends.
 
     It does not know the child: one that nobody holds any more can go, pipe and all.
     """
@@ -71,15 +73,19 @@ class Log:
     def __init__(self, *, verbose: bool) -> None:
         self.lines: collections.deque[str] = collections.deque(maxlen=200)
         self.said: str | None = None
+        """
+        The one thing that the program said to us, if it has.
+        """
         self._verbose = verbose
+
+    def listen(self, voice: IO[bytes]) -> None:
+        with voice:
+            self.said = voice.readline().decode().rstrip() or None
 
     def follow(self, output: IO[bytes]) -> None:
         with output:
             for raw in output:
-                line = raw.decode(errors="replace").rstrip()
-                if line.startswith("<<") and line.endswith(">>"):
-                    self.said = line[2:-2]
-                elif line:
+                if line := raw.decode(errors="replace").rstrip():
                     self._keep(line)
 
     def _keep(self, line: str) -> None:
@@ -91,7 +97,7 @@ class Log:
 
 class Child:
     """
-    A running program.
+    A running program, which has a function `say`, to be called once.
 
     It gets no Ctrl-C, which is meant for us. Not ended but only forgotten, it ends too.
 
@@ -110,13 +116,13 @@ class Child:
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         # -P: no file where the user happens to be is taken for a module.
-        python = [sys.executable, "-P", "-c", _WATCH + program, str(os.getpid())]
+        python = [sys.executable, "-P", "-c", _WATCH + _SAY + program, str(os.getpid())]
         try:
             self._process = subprocess.Popen(  # noqa: S603 -- programs of ours
                 [*python, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE,
                 env={**os.environ, **(environment or {})},
                 **apart,
             )
@@ -127,10 +133,15 @@ class Child:
         # Python keeps the Popen of a running process, whoever forgets it; not its pipe.
         self._pipe, self._process.stdin = self._process.stdin, None
         self.log = Log(verbose=verbose)
-        self._reader = threading.Thread(
-            target=self.log.follow, args=[self._process.stdout], daemon=True
-        )
-        self._reader.start()
+        self._readers = [
+            threading.Thread(target=read, args=[pipe], daemon=True)
+            for read, pipe in (
+                (self.log.listen, self._process.stdout),
+                (self.log.follow, self._process.stderr),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
 
     @property
     def running(self) -> bool:
@@ -143,13 +154,20 @@ class Child:
         """
         return self._process.poll() or 0
 
+    def kill(self) -> None:
+        """
+        Kill it if it is running, and wait for nothing.
+        """
+        self._process.kill()
+
     def end(self) -> None:
         """
         Kill it if it is running, and wait for what it printed last.
         """
         assert self._pipe is not None
-        self._process.kill()
+        self.kill()
         self._pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_TIMEOUT)
-        self._reader.join(_STOP_TIMEOUT)
+        for reader in self._readers:
+            reader.join(_STOP_TIMEOUT)

@@ -8,6 +8,7 @@ import asyncio
 import threading
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Final
 
 from .._errors import HorayError
@@ -49,12 +50,16 @@ class Errand:
         """
         self._cancelled.set()
 
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
     def check(self) -> None:
         """
         Raises:
             Cancelled: The loop wants no more of it.
         """
-        if self._cancelled.is_set():
+        if self.cancelled:
             raise Cancelled
 
     def pause(self) -> None:
@@ -68,23 +73,41 @@ class Errand:
         self.check()
 
 
-def in_thread(work: Callable[..., None], *arguments: Any) -> asyncio.Future[None]:
-    """
-    Begin it. A future, not a task: the end of `asyncio.run` would cancel that.
-    """
-    return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+Ended = Future[BaseException | None]
+"""
+The end of what a thread does. The result is the error that ended it, if one did.
+"""
 
 
-async def outlast(work: asyncio.Future[None]) -> None:
+def in_thread(work: Callable[..., None], *arguments: Any) -> Ended:
     """
-    Wait for its end, good or bad, even when cancelled; be cancelled after it.
+    Begin it in a thread of its own: those of the loop may all be held up, even by somebody
+    who waits for us.
+    """
+    ended: Ended = Future()
+
+    def run() -> None:
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001 -- for those who wait
+            ended.set_result(error)
+        else:
+            ended.set_result(None)
+
+    threading.Thread(target=run).start()
+    return ended
+
+
+async def outlast(ended: Ended) -> None:
+    """
+    Wait for the end, good or bad, even when cancelled; be cancelled after it.
     """
     cancelled = None
-    while not work.done():
+    waiting = asyncio.wrap_future(ended)
+    while not waiting.done():
         try:
-            await asyncio.wait({work})
+            await asyncio.wait({waiting})
         except asyncio.CancelledError as error:
             cancelled = error
-    work.exception()  # seen, so that asyncio does not report it
     if cancelled is not None:
         raise cancelled

@@ -58,12 +58,22 @@ _OR_OWN: Final = "or name a GGUF file of your own: gguf=... (--gguf)"
 def cache_dir() -> Path:
     """
     Where the model is kept.
+
+    Raises:
+        LocalModelError: In a home directory, and there is none.
     """
     import platformdirs  # noqa: PLC0415 -- stands on an extra
 
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen).expanduser()
-    return platformdirs.user_cache_path("horay-async", appauthor=False)
+    chosen = os.environ.get(CACHE_VARIABLE)
+    try:
+        cache = chosen or platformdirs.user_cache_path("horay-async", appauthor=False)
+        # The user's cache too: platformdirs once left the ~ in it where there is no home.
+        return Path(cache).expanduser()
+    except RuntimeError as error:
+        raise LocalModelError(
+            f"the model cannot be kept in {chosen or 'the home directory'} (there is no"
+            f" such home): set {CACHE_VARIABLE} to a directory that can be written"
+        ) from error
 
 
 def find_model(errand: Errand) -> Path:
@@ -91,12 +101,15 @@ def find_model(errand: Errand) -> Path:
     return model
 
 
-def check_gguf(path: Path) -> None:
+def find_gguf(path: Path) -> Path:
     """
+    The file that is meant, when it is a model.
+
     Raises:
         LocalModelError: It is not there, or another kind of file.
     """
     try:
+        path = path.expanduser()
         if path.exists() and not path.is_file():  # a pipe would never end
             raise LocalModelError(f"{path} is not a file, expected a GGUF file")
         with path.open("rb") as file:
@@ -105,10 +118,19 @@ def check_gguf(path: Path) -> None:
         raise LocalModelError(
             f"cannot read the model {path}: {error.strerror}"
         ) from error
+    except RuntimeError as error:
+        raise LocalModelError(
+            f"cannot read the model {path}: there is no such home directory"
+        ) from error
+    except ValueError as error:  # a null, or half a character
+        raise LocalModelError(
+            f"cannot read the model {str(path)!r}: no file can have this name"
+        ) from error
     if magic != b"GGUF":
         raise LocalModelError(
             f"{path} is not a GGUF file, the only kind of model that llama.cpp reads"
         )
+    return path
 
 
 def _is_whole(model: Path) -> bool:

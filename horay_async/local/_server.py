@@ -22,9 +22,9 @@ import attrs
 
 from .._errors import ConfigurationError
 from .._services import COMPATIBLE, Endpoint, Range, Service
-from ._children import SAY, Child
-from ._errand import Errand, LocalModelError, in_thread, outlast
-from ._fetching import WHEEL_SIZE, check_gguf, find_model
+from ._children import Child
+from ._errand import Ended, Errand, LocalModelError, in_thread, outlast
+from ._fetching import WHEEL_SIZE, find_gguf, find_model
 
 
 _NAME: Final = "SmolLM2-135M-Instruct"
@@ -69,6 +69,13 @@ say(server.listening_address)
 threading.Event().wait()
 """
 
+# Far more than anybody has a use for, and about the most that llama.cpp can bear.
+_SLOTS: Final = Range(1, 256)
+_CONTEXT: Final = Range(1, 2**20)
+_THREADS: Final = Range(1, 512)
+
+_ADDRESS: Final = re.compile(r"http://127\.0\.0\.1:\d+")
+
 # As llama.cpp logs one: "0.00.002.007 E srv  start: couldn't bind HTTP server socket".
 _ERROR: Final = re.compile(r"[\d.]+ E (?P<text>.+)")
 
@@ -108,15 +115,14 @@ class LocalModel:
         on_fetch: Callable[[int, int], None] | None = None,
     ) -> None:
         threads = _spare_threads() if threads is None else threads
-        self._gguf = None if gguf is None else Path(gguf).expanduser()
-        self._slots = _whole("slots", slots, Range(1))
-        self._context = _whole("context", context, Range(1))
-        self._threads = _whole("threads", threads, Range(1))
+        self._gguf = None if gguf is None else Path(gguf)
+        self._slots = _whole("slots", slots, _SLOTS)
+        self._context = _whole("context", context, _CONTEXT)
+        self._threads = _whole("threads", threads, _THREADS)
         self._port = _whole("port", port, Range(0, 65535))
         self._verbose = verbose
         self._on_fetch = on_fetch
-        self._starting = False
-        self._child: Child | None = None
+        self._run: _Run | None = None
 
     @property
     def model(self) -> str:
@@ -140,12 +146,12 @@ class LocalModel:
         Raises:
             LocalModelError: It is not running.
         """
-        if self._child is None or self._starting:
+        if self._run is None or self._run.address is None:
             raise LocalModelError(
                 "the local model is not running:"
                 " use `async with LocalModel() as server:`, or await its start()"
             )
-        return f"{self._child.log.said}/v1"
+        return f"{self._run.address}/v1"
 
     @property
     def service(self) -> Service:
@@ -177,43 +183,38 @@ class LocalModel:
         Cancelling is safe: it leaves no process behind and no half file.
 
         Raises:
-            LocalModelError: It cannot be had here; the message says what to do.
+            LocalModelError: It cannot be had here; the message says what to do. Or it was
+                closed meanwhile.
         """
-        if self._starting or self._child is not None:
+        if self._run is not None:
             raise LocalModelError("the local model is already started")
-        errand = Errand()
-        work = in_thread(self._work, errand)
-        self._starting = True
+        run = self._run = _Run(self._work)
         try:
-            await self._watch(work, errand)
+            await self._watch(run)
         except BaseException:
-            errand.cancel()
-            try:
-                await outlast(work)
-            finally:
-                await self.close()  # it may have been ready just then
+            if self._run is run:
+                self._run = None
+            await run.end()
             raise
-        finally:
-            self._starting = False
         return self
 
-    async def _watch(self, work: asyncio.Future[None], errand: Errand) -> None:
+    async def _watch(self, run: _Run) -> None:
         every = None if self._on_fetch is None else _PROGRESS_EVERY
         seen = 0
-        while not work.done():
-            await asyncio.wait({work}, timeout=every)
-            if self._on_fetch is not None and errand.fetched > seen:
-                seen = errand.fetched
+        started = asyncio.wrap_future(run.started)
+        while not started.done():
+            await asyncio.wait({started}, timeout=every)
+            if self._on_fetch is not None and run.errand.fetched > seen:
+                seen = run.errand.fetched
                 self._on_fetch(seen, WHEEL_SIZE)
-        work.result()
+        if run.errand.cancelled:
+            raise LocalModelError("the local model was closed while it was starting")
+        if (error := started.result()) is not None:
+            raise error
 
-    def _work(self, errand: Errand) -> None:
+    def _work(self, run: _Run) -> None:
         _require_packages()
-        if self._gguf is None:
-            model = find_model(errand)
-        else:
-            model = self._gguf
-            check_gguf(model)
+        model = find_model(run.errand) if self._gguf is None else find_gguf(self._gguf)
         asked = {
             "path": str(model),
             "name": self.model,
@@ -224,21 +225,18 @@ class LocalModel:
             "verbose": self._verbose,
             "ours": self._gguf is None,
         }
-        child = Child(SAY + _SERVER, json.dumps(asked), verbose=self._verbose)
-        try:
-            _wait_until_ready(child, errand, asked)
-        except BaseException:
-            child.end()
-            raise
-        self._child = child
+        run.child = Child(_SERVER, json.dumps(asked), verbose=self._verbose)
+        run.address = _wait_until_ready(run.child, run.errand, asked)
 
     async def close(self) -> None:
         """
         End the server at once, with the answers that it is writing. Twice is fine.
+
+        A `start()` that is under way is broken off.
         """
-        child, self._child = self._child, None
-        if child is not None:
-            await outlast(in_thread(child.end))
+        run, self._run = self._run, None
+        if run is not None:
+            await run.end()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -250,6 +248,35 @@ class LocalModel:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+class _Run:
+    """
+    The server from one start to its end.
+    """
+
+    def __init__(self, start: Callable[[_Run], None]) -> None:
+        self.errand = Errand()
+        self.child: Child | None = None
+        self.address: str | None = None
+        """
+        Where it listens, as soon as it is ready.
+        """
+        self.started: Ended = in_thread(start, self)
+
+    async def end(self) -> None:
+        """
+        Kill it before the first wait, whatever it is doing. Twice is fine.
+        """
+        self.errand.cancel()
+        if self.child is not None:
+            self.child.kill()
+        await outlast(in_thread(self._clear_away))
+
+    def _clear_away(self) -> None:
+        self.started.result()  # it may have made a child just now
+        if self.child is not None:
+            self.child.end()
 
 
 def _whole(name: str, value: int, allowed: Range) -> int:
@@ -269,6 +296,11 @@ def _spare_threads() -> int:
 
 
 def _require_packages() -> None:
+    if not sys.executable:
+        raise LocalModelError(
+            "a model on this machine runs in a Python of its own, but sys.executable does"
+            " not say where Python is: set it to the path of one"
+        )
     for package in "filelock", "platformdirs", "xllamacpp":
         if find_spec(package) is None:
             raise LocalModelError(
@@ -277,9 +309,9 @@ def _require_packages() -> None:
             )
 
 
-def _wait_until_ready(child: Child, errand: Errand, asked: Mapping[str, Any]) -> None:
+def _wait_until_ready(child: Child, errand: Errand, asked: Mapping[str, Any]) -> str:
     bound = time.monotonic() + _START_TIMEOUT
-    while child.log.said is None:
+    while (address := child.log.said) is None:
         if not child.running:
             child.end()
             raise LocalModelError(_why_not(child, asked))
@@ -288,6 +320,11 @@ def _wait_until_ready(child: Child, errand: Errand, asked: Mapping[str, Any]) ->
                 f"llama.cpp did not load {asked['path']} within {_START_TIMEOUT:.0f} s"
             )
         errand.pause()
+    if not _ADDRESS.fullmatch(address):
+        raise LocalModelError(
+            f"llama.cpp listens at {address}, expected a port of 127.0.0.1"
+        )
+    return address
 
 
 def _why_not(child: Child, asked: Mapping[str, Any]) -> str:
@@ -296,9 +333,15 @@ def _why_not(child: Child, asked: Mapping[str, Any]) -> str:
     """
     lines = list(child.log.lines)
     first = next(filter(None, map(_ERROR.match, lines)), None)
+    code = child.exit_code
+    ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    too_little = (
+        f"too little memory for {asked['slots']} slots with a context of"
+        f" {asked['context']} tokens each: ask for less, or for a smaller model"
+    )
+    if ended == "SIGKILL":
+        return f"llama.cpp was killed while it started, most likely for {too_little}"
     if first is None:
-        code = child.exit_code
-        ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"llama.cpp does not start: {(lines or [f'it ended with {ended}'])[-1]}"
     error = " ".join(first["text"].split())
     if "couldn't bind" in error:
@@ -307,8 +350,5 @@ def _why_not(child: Child, asked: Mapping[str, Any]) -> str:
             " for a free one"
         )
     if "memory" in error or "alloc" in error:
-        return (
-            f"too little memory for {asked['slots']} slots with a context of"
-            f" {asked['context']} tokens each: ask for less, or for a smaller model"
-        )
+        return too_little
     return f"llama.cpp cannot serve {asked['path']} ({error})"
