@@ -236,7 +236,7 @@ class AsyncHoray:
 
             async with client.map(prompts, max_tokens=64) as job:
                 async for row in job:
-                    print(row.id, row.error or row.reply.text)
+                    print(row.id, row.reply.text if row.reply else row.error)
 
         Every request gets one row, which holds its answer or its error. Nothing is sent
         before the first row is asked for; leaving the block cancels what is under way.

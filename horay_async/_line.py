@@ -70,12 +70,22 @@ class Line:
     The calls under way, for `close` to reach those that wait for a turn.
     """
 
+    waiting: WeakSet[asyncio.Task[None]] = attrs.field(
+        factory=WeakSet, eq=False, repr=False
+    )
+    """
+    Tasks that send, but may be waiting for their user: `close` cancels them.
+    """
+
     async def close(self) -> None:
         """
         Close every connection; calls and streams under way get `ClientClosedError`.
         """
         for attempts in list(self.live):
             attempts.close(ClientClosedError("the client was closed during this call"))
+        for task in list(self.waiting):
+            if task.get_loop() is asyncio.get_running_loop():
+                task.cancel()
         await self.session.close()
 
     def bind(

@@ -65,9 +65,8 @@ def seeded(request, most=1000):
     Choices that say their prompt and which seed they came of; at most so many of them.
     """
     seed, n = request.json["seed"], request.json.get("n", 1)
-    prompts = request.json.get("prompt", "")
-    prompts = prompts if isinstance(prompts, list) else [""]
-    return [f"{prompt}{seed + at}" for prompt in prompts for at in range(min(n, most))]
+    prompt = request.json.get("prompt", "")
+    return [f"{prompt}{seed + at}" for at in range(min(n, most))]
 
 
 def numbered(request):

@@ -4,15 +4,26 @@ Many answers to one request: how it is split, put together, and ended early.
 
 import asyncio
 
+import attrs
 import pytest
 
-from fanning import CHAT, MODEL, PATIENCE, asked, connect, numbered, sparing, whole
+from fanning import (
+    CHAT,
+    MODEL,
+    PATIENCE,
+    asked,
+    connect,
+    limited,
+    numbered,
+    seeded,
+    sparing,
+    whole,
+)
 from horay_async import (
     COMPATIBLE,
     HORAY,
     UNSET,
     APIResponseValidationError,
-    BadRequestError,
     ChatReply,
     ChatRequest,
     CompletionReply,
@@ -20,10 +31,11 @@ from horay_async import (
     ConfigurationError,
     ImageRequest,
     InvalidRequestError,
+    Range,
     StreamConsumedError,
 )
 from horay_async.emulator import Answer
-from horay_async.many._fan_out import AT_ONCE, shares
+from horay_async.many._fan_out import shares
 
 
 TEXT = CompletionRequest(prompt="Once")
@@ -219,6 +231,28 @@ async def test_a_range_is_checked_at_once(emulator):
             client.fan_out(TEXT, n=2, temperature=1.5)
 
 
+@pytest.mark.parametrize(
+    ("seed", "highest"), [(2**63 - 3, 2**63 - 1), (97, 99), (98, 99)]
+)
+async def test_the_last_ones_seed(emulator, seed, highest):
+    """
+    It must be one as well; what the first share alone would pass is not sent.
+    """
+    service = limited(2)
+    if highest == 99:
+        limits = {**service.chat.limits, "seed": Range(0, 99)}
+        chat = attrs.evolve(service.chat, limits=limits)
+        service = attrs.evolve(service, chat=chat)
+    async with connect(emulator, service=service) as client:
+        n = highest - seed + 1
+        client.fan_out(CHAT, seed=seed, n=n)
+        with pytest.raises(InvalidRequestError, match=f"at most {highest}") as caught:
+            client.fan_out(CHAT, seed=seed, n=n + 1)
+    assert caught.value.field == "seed"
+    assert f"seed = {seed}" in str(caught.value)
+    assert emulator.requests == []
+
+
 async def test_best_of_one_call(four, emulator):
     """
     It means what it says as long as there is one call.
@@ -237,32 +271,39 @@ PROMPTS = CompletionRequest(prompt=["a", "b", "c"], seed=0)
 
 async def test_several_prompts(four, emulator):
     """
-    So many choices for each; the index is the choice's number + the prompt's * n.
+    So many choices for each; the index is the choice's number + the prompt's * n. Each has
+    calls of its own: no answer could be anybody else's.
     """
-    emulator.script(*[numbered] * 2)
+    emulator.script(*[numbered] * 6)
     reply = await four.fan_out(PROMPTS, n=6)
     assert [choice.index for choice in reply.choices] == list(range(18))
     assert [choice.text for choice in reply.choices] == [
         f"{prompt}{at}" for prompt in "abc" for at in range(6)
     ]
-    assert asked(emulator, "n", "seed") == [(2, 4), (4, 0)]
+    assert asked(emulator, "prompt", "n", "seed") == [
+        (prompt, n, seed) for prompt in "abc" for n, seed in [(2, 4), (4, 0)]
+    ]
 
 
-@pytest.mark.parametrize("index", [[0, 1, 2, 3, 4, 5], [0, 0, 1, 1, 2, 2], None])
+@pytest.mark.parametrize("index", [[0, 1, 2], [0, 0, 0], None])
 async def test_however_they_are_numbered(four, emulator, index):
     """
-    By OpenAI's rule, by the prompt as TGI does, or not at all.
+    By their place, by the prompt as TGI does, or not at all.
     """
-    body = whole("a0", "a1", "b0", "b1", "c0", "c1", numbered=False)
-    for at, choice in enumerate(body["choices"]):
-        if index is not None:
-            choice["index"] = index[at]
-    emulator.script(Answer.json(body))
-    reply = await four.fan_out(PROMPTS, n=2)
+
+    def answer(request):
+        body = whole(*seeded(request), numbered=False)
+        for at, choice in enumerate(body["choices"]):
+            if index is not None:
+                choice["index"] = index[at]
+        return Answer.json(body)
+
+    emulator.script(*[answer] * 3)
+    reply = await four.fan_out(PROMPTS, n=3)
     assert [choice.text for choice in reply.choices] == [
-        "a0", "a1", "b0", "b1", "c0", "c1",
-    ]  # fmt: skip
-    assert [choice.index for choice in reply.choices] == list(range(6))
+        f"{prompt}{at}" for prompt in "abc" for at in range(3)
+    ]
+    assert [choice.index for choice in reply.choices] == list(range(9))
 
 
 async def test_in_whatever_order_they_come(four, emulator):
@@ -298,14 +339,6 @@ async def test_token_ids_are_one_prompt(four, emulator):
     reply = await four.fan_out(prompt=[1, 2, 3], n=6)
     assert len(reply.choices) == 6
     assert asked(emulator, "n") == [(2,), (4,)]
-
-
-async def test_whose_they_are_cannot_be_told(four, emulator):
-    emulator.script(Answer.json(whole("a0", "a1", "b0")))
-    with pytest.raises(
-        APIResponseValidationError, match="3 choices for 2 prompts, n = 2"
-    ):
-        await four.fan_out(prompt=["a", "b"], n=2)
 
 
 # A server that gives less, or more ---------------------------------------------------
@@ -346,14 +379,14 @@ async def test_the_rest_is_asked_for_at_once(emulator):
 
 async def test_several_prompts_and_fewer_choices(four, emulator):
     """
-    One for each prompt, whatever was asked for.
+    One a call, whatever was asked for.
     """
-    emulator.script(*[sparing(1)] * 3)
+    emulator.script(*[sparing(1)] * 9)
     reply = await four.fan_out(PROMPTS, n=3)
     assert [choice.text for choice in reply.choices] == [
         f"{prompt}{at}" for prompt in "abc" for at in range(3)
     ]
-    assert asked(emulator, "n", "seed") == [(1, 1), (1, 2), (3, 0)]
+    assert asked(emulator, "n", "seed") == [(1, 1)] * 3 + [(1, 2)] * 3 + [(3, 0)] * 3
 
 
 async def test_a_server_that_gives_none(four, emulator):
@@ -415,78 +448,3 @@ async def test_a_call_that_was_not_counted(four, emulator):
     del uncounted["usage"]
     emulator.script(Answer.json(whole(*"abcd")), Answer.json(uncounted))
     assert (await four.fan_out(CHAT, n=8)).usage.source == "estimated"
-
-
-# It fails, or is cancelled -----------------------------------------------------------
-
-
-async def test_a_call_that_fails(four, emulator):
-    """
-    The others are cancelled; what had come is there.
-    """
-    forever, answered = asyncio.Event(), asyncio.Event()
-
-    async def refuse(request):
-        await answered.wait()
-        return Answer.json({"error": {"message": "no more"}}, 400)
-
-    emulator.script(Answer.json(whole(*"abcd")), Answer(before=[forever]), refuse)
-    fan = four.fan_out(CHAT, n=12)
-    reading = asyncio.ensure_future(fan)
-    async with asyncio.timeout(PATIENCE):
-        while not fan.choices:  # noqa: ASYNC110 -- there is no event to wait for
-            await asyncio.sleep(0)
-    answered.set()
-    with pytest.raises(BadRequestError, match="no more"):
-        await reading
-    assert [choice.text for choice in fan.choices] == list("abcd")
-    await emulator.wait_for_disconnect()
-    assert four._line.governor.snapshot() == {}
-
-
-async def test_an_error_keeps_its_cause(four, emulator):
-    emulator.script(Answer.json({"choices": 7}))
-    with pytest.raises(APIResponseValidationError) as caught:
-        await four.fan_out(CHAT, n=2)
-    assert not isinstance(caught.value.__context__, BaseExceptionGroup)
-
-
-@pytest.mark.parametrize("how", ["await", "first"])
-async def test_cancelled(four, emulator, how):
-    emulator.script(*[Answer(before=[asyncio.Event()])] * 3)
-    fan = four.fan_out(CHAT, n=12)
-    reading = asyncio.ensure_future(fan.first(bool) if how == "first" else fan)
-    await emulator.wait_for_request(3)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading
-    await emulator.wait_for_disconnect(3)
-    assert four._line.governor.snapshot() == {}
-
-
-@pytest.mark.parametrize("how", ["await", "first"])
-async def test_a_closed_client(four, emulator, how):
-    """
-    Every call fails at once, on an eager loop too: one error comes of it.
-    """
-    await four.close()
-    fan = four.fan_out(CHAT, n=100)
-    with pytest.raises(RuntimeError, match="closed"):
-        await (fan.first(bool) if how == "first" else fan)
-
-
-async def test_not_more_at_once(emulator):
-    held = asyncio.Event()
-
-    async def wait(request):
-        await held.wait()
-
-    emulator.script(*[wait] * 100)
-    async with connect(emulator, 1) as client:
-        reading = asyncio.ensure_future(client.fan_out(CHAT, n=100))
-        await emulator.wait_for_request(AT_ONCE, PATIENCE)
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert len(emulator.requests) == AT_ONCE
-        held.set()
-        assert len((await reading).choices) == 100

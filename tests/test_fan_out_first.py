@@ -67,8 +67,8 @@ def assert_over(client):
     """
     No call is left, and no lease.
     """
-    left = [each for each in asyncio.all_tasks() if each.get_coro().__name__ == "later"]
-    assert left == []
+    ours = ("_make", "judge")
+    assert [one for one in asyncio.all_tasks() if one.get_coro().__name__ in ours] == []
     assert client._line.governor.snapshot() == {}
 
 
@@ -199,6 +199,21 @@ async def test_a_predicate_that_fails(two, emulator, kind):
     assert_over(two)
 
 
+async def test_a_predicate_that_comes_to_an_end(two, emulator):
+    """
+    Errors that mean something to Python are told as what they are here.
+    """
+    with pytest.raises(RuntimeError, match="give its next\\(\\) a default"):
+        await two.fan_out(CHAT, n=2).first(lambda _: next(iter([])))
+
+    async def cancelled(choice):
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="somebody cancelled a call"):
+        await two.fan_out(CHAT, n=2).first(cancelled)
+    assert_over(two)
+
+
 async def test_no_predicate(two, emulator):
     with pytest.raises(TypeError, match="predicate is 'sea', expected a function"):
         await two.fan_out(CHAT, n=4).first("sea")
@@ -248,10 +263,7 @@ async def test_several_prompts(two, emulator):
     A call for each of them: in a stream nothing else says whose choice it is.
     """
 
-    def answer(request):
-        return streamed(*[request.json["prompt"] + text for text in seeded(request)])
-
-    emulator.script(*[answer] * 6)
+    emulator.script(*[sparing(2)] * 6)
     fan = two.fan_out(prompt=["a", "b", "c"], n=3, seed=0)
     found = await fan.first(is_("c2"))
     assert found.index == 8

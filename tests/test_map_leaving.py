@@ -13,7 +13,7 @@ import weakref
 import anyio
 import pytest
 
-from horay_async import HORAY, AsyncHoray, StreamAbortedError
+from horay_async import HORAY, AsyncHoray, Conversation, StreamAbortedError
 from horay_async.emulator import Answer, Emulator
 from mapping import PATIENCE, Generated, Source, assert_over, hold, over, workers
 
@@ -251,19 +251,62 @@ async def test_reading_after_the_block(client, emulator):
     assert emulator.requests == []
 
 
-async def test_somebody_cancels_a_worker(client, held):
+async def test_somebody_cancels_a_row(client, held):
     """
-    The reader is not left waiting, and the others end.
+    That is the row's error, as any other; the others go on.
     """
     async with client.map(Source(), concurrency=COUNT) as job:
         rows = aiter(job)
         await anext(rows)
         await held.wait_for_request(COUNT + 1)
-        workers()[0].cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await anext(rows)
+        one = next(task for task in workers() if task.get_coro().__name__ == "row")
+        one.cancel()
+        row = await anext(rows)
+        assert isinstance(row.error, StreamAbortedError)
+        assert str(row.error) == "this row was cancelled before it was answered"
     assert_over(client)
-    await gone(held)
+
+
+async def test_a_hook_cancels_its_row(emulator):
+    """
+    Also when it is past all waiting, and so cannot be told from inside.
+    """
+
+    def hook(event):
+        asyncio.current_task().cancel()
+
+    async with AsyncHoray(
+        service=HORAY, base_url=emulator.base_url, api_key="key", on_event=hook
+    ) as client:
+        rows = [row async for row in client.map(["one", "two"])]
+    assert [type(row.error) for row in rows] == [StreamAbortedError] * 2
+
+
+@pytest.mark.parametrize("order", ["done", "input"])
+async def test_a_conversation_that_is_cut_off(client, emulator, order):
+    """
+    Its answers are paid for, and not lost; what has none was not asked.
+    """
+
+    async def first_turn_only(request):
+        if [one["content"] for one in request.json["messages"]] != ["one"]:
+            await asyncio.Event().wait()
+
+    emulator.script(*[first_turn_only] * 4)
+    talk = Conversation("one", ["two", "three"])
+    async with client.map(["late", ("talk", talk)], order=order) as job:
+        reader = asyncio.ensure_future(anext(aiter(job)))
+        await emulator.wait_for_request(3)
+        assert not job.unread
+        reader.cancel()
+    (row,) = job.unread
+    assert row.id == "talk"
+    assert [reply.text for reply in row.replies] == ["one"]
+    assert row.reply is None
+    assert isinstance(row.error, StreamAbortedError)
+    assert str(row.error) == "this row was cancelled after 1 answer"
+    assert job.in_flight == 0
+    assert (job.done, job.failed) == (1, 1)
 
 
 async def test_collected_on_another_thread(client, held, source):

@@ -8,9 +8,18 @@ import gc
 
 import pytest
 
-from horay_async import ChatReply, StreamAbortedError
+from horay_async import ChatReply, ClientClosedError, StreamAbortedError
 from horay_async._line import Line
-from mapping import Generated, Source, assert_over, over
+from mapping import (
+    PATIENCE,
+    AsyncSource,
+    Generated,
+    Source,
+    assert_over,
+    every,
+    hold,
+    over,
+)
 
 
 async def test_a_source_that_never_gives(client, emulator):
@@ -191,6 +200,153 @@ async def test_what_the_source_raises_and_nobody_hears(client):
     assert list(map(str, told)) == ["the disk is full"]
 
 
+@pytest.mark.parametrize("how", ["await", "gather", "task"])
+async def test_a_source_that_closes_its_own_job(client, how):
+    """
+    It cannot wait for its own end: all else ends, and so does it.
+    """
+
+    async def source():
+        yield "one"
+        if how == "await":
+            await job.aclose()
+        elif how == "gather":
+            await asyncio.gather(job.aclose())
+        else:
+            await asyncio.wait_for(asyncio.create_task(job.aclose()), PATIENCE)
+        yield "two"
+
+    job = client.map(source())
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(StreamAbortedError):
+            async with job:
+                async for _ in job:
+                    pass
+    assert_over(client)
+
+
+async def test_a_source_that_closes_its_job_in_its_end(client):
+    """
+    Once more than needed is fine.
+    """
+
+    async def source():
+        try:
+            while True:
+                yield "one"
+        finally:
+            await job.aclose()
+
+    job = client.map(source(), concurrency=1)
+    async with asyncio.timeout(PATIENCE), job:
+        async for _ in job:
+            break
+    assert_over(client)
+
+
+async def cancelled():
+    """
+    Wait for something that somebody has cancelled.
+    """
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+class Cancelled(AsyncSource):
+    """
+    Waits in vain for its second prompt.
+    """
+
+    async def __anext__(self):
+        if self.taken == 1:
+            await cancelled()
+        return await super().__anext__()
+
+
+class Misled(Source):
+    """
+    Ends as only an async source may.
+    """
+
+    def __next__(self):
+        if self.taken == 1:
+            raise StopAsyncIteration
+        return super().__next__()
+
+
+@pytest.mark.parametrize(
+    ("source", "cause", "words"),
+    [
+        (Cancelled, asyncio.CancelledError, "somebody cancelled the source of this"),
+        (Misled, StopAsyncIteration, "raised StopAsyncIteration"),
+    ],
+)
+async def test_errors_that_would_pass_for_an_end(
+    client, emulator, source, cause, words
+):
+    """
+    What is in flight is finished and told; then it is an error even to a task group.
+    """
+    (gate,) = hold(emulator, 1)
+    rows = []
+
+    async def read():
+        async with client.map(source()) as job:
+            async for row in job:
+                rows.append(row.reply.text)  # noqa: PERF401 -- what came must stay
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            await emulator.wait_for_request()
+            gate.set()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, RuntimeError)
+    assert words in str(error)
+    assert isinstance(error.__cause__, cause)
+    assert rows == ["prompt 0"]
+    assert_over(client)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_closing_the_client_while_the_source_waits(client, begun):
+    """
+    What nobody can answer any more is not waited for.
+    """
+    left = asyncio.Event()
+
+    async def source():
+        try:
+            if begun:
+                yield "one"
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    async with client.map(source()) as job, asyncio.timeout(PATIENCE):
+        rows = aiter(job)
+        if begun:
+            await anext(rows)
+        waiting = asyncio.ensure_future(anext(rows))
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(ClientClosedError, match="during this job"):
+            await waiting
+    assert left.is_set() or not begun
+    assert_over(client)
+
+
+@pytest.mark.parametrize("error", [StopIteration("x"), ValueError("no JSON")], ids=repr)
+async def test_an_exception_as_a_request(client, error):
+    """
+    It is handed through as it is, and not raised on the way: it would grow each time.
+    """
+    rows = await every(client.map([error] * 3))
+    assert [row.error for row in rows] == [error] * 3
+    assert error.__traceback__ is None
+
+
 async def test_a_source_that_does_not_listen(client, emulator):
     """
     What it gives although it was cancelled is not sent any more.
@@ -271,6 +427,7 @@ async def test_never_begun(client, emulator):
     async with client.map(given):
         pass
     client.map(Source())
+    aiter(client.map(Source()))
     assert source.taken == 0
     with pytest.raises(StopAsyncIteration):
         await anext(given)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from .._errors import InvalidRequestError
+from .._errors import InvalidRequestError, StreamAbortedError
 from .._fields import (
     ChatFields,
     ChatModel,
@@ -29,7 +29,7 @@ from .._line import Line
 from .._requests import ChatRequest, CompletionRequest
 from .._settings import check_timeouts
 from .._timeouts import Timeouts
-from .._values import user
+from .._values import counted, user
 from ._rows import Asked, Conversation, Row, misfit
 
 
@@ -60,6 +60,8 @@ class RowArguments(SamplingFields, total=False):
 
 _CLOCKS: Final = frozenset({"timeouts", "timeout"})
 
+_OF_MAP: Final = frozenset({"concurrency", "order"})
+
 _SAID: Final = frozenset({"messages", "prompt"})
 """
 What the rows bring.
@@ -82,27 +84,22 @@ class Asking:
         """
         Ask, and wait for all answers. Whatever goes wrong is the row's error.
 
-        Cancelled: the connection is closed at once.
+        Cancelled: the connection is closed at once; `asked` keeps the answers so far.
         """
-        replies: list[Any] = []
-        error = None
+        if isinstance(asked.item, Exception):
+            # Not raised: each time would lengthen its traceback.
+            return _row(asked, asked.item)
         try:
-            await self._converse(asked, replies)
-        except Exception as caught:  # noqa: BLE001 -- one row must not end the others
-            error = caught
-        return Row(
-            id=asked.id,
-            index=asked.index,
-            request=asked.item,
-            replies=tuple(replies),
-            error=error,
-        )
+            await self._converse(asked)
+        except Exception as error:  # noqa: BLE001 -- one row must not end the others
+            return _row(asked, error)
+        return _row(asked)
 
-    async def _converse(self, asked: Asked, replies: list[Any]) -> None:
+    async def _converse(self, asked: Asked) -> None:
         """
         One call for each turn, every answer going back in as history.
         """
-        request = self._request(asked)
+        request, replies = self._request(asked), asked.replies
         replies.append(await self.line.reply(request, self.timeouts))
         if not isinstance(asked.item, Conversation):
             return
@@ -117,8 +114,6 @@ class Asking:
         The row's first request, bound to its service.
         """
         item = asked.item
-        if isinstance(item, Exception):
-            raise item
         if isinstance(item, str):
             fields = {"messages": [user(item)], **self.fields}
             return self.line.bind(ChatRequest, None, fields)[0]
@@ -127,6 +122,26 @@ class Asking:
         if isinstance(item, (ChatRequest, CompletionRequest)):
             return self.line.bind(type(item), item, self.fields)[0]
         raise misfit(asked.index, item)
+
+
+def cut_off(asked: Asked) -> Row[Any]:
+    """
+    The row of what was cancelled, with the answers that it has.
+    """
+    when = "before it was answered"
+    if asked.replies:
+        when = f"after {counted(len(asked.replies), 'answer')}"
+    return _row(asked, StreamAbortedError(f"this row was cancelled {when}"))
+
+
+def _row(asked: Asked, error: Exception | None = None) -> Row[Any]:
+    return Row(
+        id=asked.id,
+        index=asked.index,
+        request=asked.item,
+        replies=tuple(asked.replies),
+        error=error,
+    )
 
 
 # Before anything is sent -------------------------------------------------------------
@@ -168,8 +183,15 @@ def _check_names(fields: Mapping[str, Any]) -> None:
                 f"{name} is what each of the requests brings, not an argument of map()"
             )
             raise TypeError(msg)
+        if name == "stream":
+            msg = (
+                "map() has no argument 'stream': a row comes when its answer is whole;"
+                " chat.completions.stream() gives one answer's tokens as they come"
+            )
+            raise TypeError(msg)
         if name not in known:
-            close = difflib.get_close_matches(name, known - _SAID | _CLOCKS, n=1)
+            candidates = known - _SAID | _CLOCKS | _OF_MAP
+            close = difflib.get_close_matches(name, candidates, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             msg = (
                 f"map() has no argument {name!r}{hint} "

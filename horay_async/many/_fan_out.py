@@ -7,13 +7,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Final, Generic, TypeVar, final
 
 import attrs
 
 from .._chunks import CHAT, TEXT
 from .._errors import (
+    APIError,
     APIResponseValidationError,
     InvalidRequestError,
     StreamConsumedError,
@@ -23,6 +31,8 @@ from .._replies import ChatChoice, ChatReply, CompletionChoice, CompletionReply
 from .._requests import ChatRequest, CompletionRequest, endpoint_of
 from .._services import Range
 from .._values import Usage, counted
+from ._sums import partial_of, summed
+from ._tasks import wind_up
 
 
 Request = ChatRequest | CompletionRequest
@@ -34,6 +44,11 @@ R = TypeVar("R", bound=Request)
 AT_ONCE: Final = 64
 """
 Calls of one fan-out that are under way at the same time.
+"""
+
+MAX_SEED: Final = 2**63 - 1
+"""
+What servers that take any seed keep it in.
 """
 
 _CLOCKS: Final = frozenset({"timeouts", "timeout"})
@@ -73,7 +88,7 @@ class _Share:
 
     prompt: int = 0
     """
-    The number of its first prompt.
+    The number of its prompt.
     """
 
     @property
@@ -108,6 +123,12 @@ def _split(
     return [_Share(whole, part, prompt) for part in parts]
 
 
+_Call = Callable[[_Share], Awaitable[list[_Share]]]
+"""
+Makes one call, and returns those that turn out to be needed besides.
+"""
+
+
 # The fan-out -------------------------------------------------------------------------
 
 
@@ -117,7 +138,8 @@ class FanOut(Generic[ReplyT, ChoiceT]):
     One request's *n* choices, over as many calls as it takes.
 
     `await` it for one reply with all of them, or its `first(...)` for one that will do: it
-    is used once. Nothing is sent before.
+    is used once. Nothing is sent before. `asyncio.gather` and `wait_for` take it as it is;
+    `asyncio.create_task` takes coroutines only, so there it is `ensure_future`.
     """
 
     def __init__(
@@ -133,6 +155,7 @@ class FanOut(Generic[ReplyT, ChoiceT]):
             )
         self._n = whole.n
         self._limit = _limit(line, whole)
+        _check_seed(line, whole)
         first = _split(whole, range(self._n), self._limit)[0].request
         clocks = {name: arguments[name] for name in _CLOCKS if name in arguments}
         self._request: Any
@@ -140,8 +163,11 @@ class FanOut(Generic[ReplyT, ChoiceT]):
         self._line = line
         self._used = False
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._error: BaseException | None = None
         self._came: dict[int, Any] = {}
-        self._replies: list[Any] = []
+        self._replies: list[tuple[int, Any]] = []
 
     @property
     def choices(self) -> Sequence[ChoiceT]:
@@ -156,13 +182,15 @@ class FanOut(Generic[ReplyT, ChoiceT]):
         Wait for one reply with all the choices.
 
         Its usage is the sum of all calls', its `meta` the first call's, with the attempts of
-        all. With several prompts a choice's index is its number + the prompt's number * n.
+        all. Of several prompts each has calls of its own, and a choice's index is its number
+        + the prompt's number * n.
 
         Cancelled: all calls are; their connections are closed at once.
 
         Raises:
             APIError: Of the first call that failed; the others are cancelled. What had
-                come by then is in `choices`.
+                come by then is in its `partial`, with what that cost, and in `choices`.
+            RuntimeError: Somebody else cancelled one of its calls.
             StreamConsumedError: It has been used before.
         """
         return self._all().__await__()
@@ -185,17 +213,21 @@ class FanOut(Generic[ReplyT, ChoiceT]):
             raise TypeError(msg)
 
         async def judge(choice: ChoiceT) -> None:
-            verdict = predicate(choice)
+            try:
+                verdict = predicate(choice)
+            except StopIteration as error:
+                msg = "predicate raised StopIteration: give its next() a default"
+                raise RuntimeError(msg) from error
             if inspect.isawaitable(verdict):
                 verdict = await verdict
             if verdict:
                 raise _Found(choice)
 
-        async def listen(share: _Share) -> None:
-            await self._listen(share, judge)
+        async def listen(share: _Share) -> list[_Share]:
+            return await self._listen(share, judge)
 
         try:
-            await self._run(self._singly(), listen)
+            await self._run(listen)
         except _Found as found:
             choice: ChoiceT = found.choice
             return choice
@@ -208,85 +240,89 @@ class FanOut(Generic[ReplyT, ChoiceT]):
     # Small print ---------------------------------------------------------------------
 
     async def _all(self) -> ReplyT:
-        whole = _split(self._request, range(self._n), self._limit)
-        await self._run(whole, self._ask)
+        try:
+            await self._run(self._ask)
+        except APIError as error:
+            if self._came:
+                # Nobody may hold the fan-out itself.
+                error.partial = partial_of(self.choices, self._usage())
+            raise
         # Among the later ones are those that took what the first ones left.
-        first = next(reply for place, reply in self._replies if place == 0)
-        replies = [reply for _, reply in self._replies]
-        attempts = sum(reply.meta.attempts for reply in replies)
+        first = next(reply for index, reply in self._replies if index == 0)
+        attempts = sum(reply.meta.attempts for _, reply in self._replies)
         reply: ReplyT = attrs.evolve(
             first,
             choices=self.choices,
-            usage=_sum([reply.usage for reply in replies]),
+            usage=self._usage(),
             meta=attrs.evolve(first.meta, attempts=attempts),
         )
         return reply
 
-    async def _run(
-        self, shares: list[_Share], call: Callable[[_Share], Awaitable[None]]
-    ) -> None:
+    async def _run(self, call: _Call) -> None:
         """
         Make all calls, and those that turn out to be needed. The first error ends the rest.
+
+        No task group: in one that is ending already, Python 3.11 and 3.12 lose the caller's
+        own cancellation.
         """
         if self._used:
             raise StreamConsumedError(
                 "this fan-out has been used: it is awaited once, or its first() is"
             )
         self._used = True
-
-        async def bounded(share: _Share) -> None:
-            async with self._slots:
-                await call(share)
-
-        self._call = bounded
         try:
-            async with asyncio.TaskGroup() as self._group:
-                for share in shares:
-                    self._start(bounded, share)
-        except BaseExceptionGroup as group:
-            error = group.exceptions[0]
-        else:
+            for share in self._shares():
+                self._start(self._make(call, share))
+            await self._over.wait()
+        finally:
+            self._over.set()
+            for task in self._tasks:
+                task.cancel()
+            error, self._error = self._error, None
+            await wind_up(self._tasks)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # whose traceback knows this frame
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = _what_ended(task)
+        if self._over.is_set():
             return
-        # Here, not above: its own cause is the one to show.
-        raise error
+        self._error = error
+        if error is not None or not self._tasks:
+            self._over.set()
 
-    def _start(self, what: Callable[[Any], Awaitable[None]], about: Any) -> None:
-        async def later() -> None:
-            # On an eager loop what fails at once would close the group to what follows.
-            await asyncio.sleep(0)
-            await what(about)
+    async def _make(self, call: _Call, share: _Share) -> None:
+        async with self._slots:
+            more = await call(share)
+        for one in more:
+            self._start(self._make(call, one))
 
-        self._group.create_task(later())
-
-    async def _ask(self, share: _Share) -> None:
+    async def _ask(self, share: _Share) -> list[_Share]:
         """
-        A plain call, for all its prompts.
+        A plain call; returns those that it leaves to be made.
         """
         reply = await self._line.reply(share.request, self._timeouts)
-        self._replies.append((share.places[0], reply))
-        prompts = prompts_of(share.whole)
-        # Those of one prompt stand together, whether the server numbers them, or the
-        # prompts (TGI), or neither.
+        self._replies.append((self._index(share, 0), reply))
+        # Some servers number them in their own way, or not at all: their order counts.
         choices = sorted(reply.choices, key=lambda choice: choice.index)
-        each, over = divmod(len(choices), prompts)
-        if over:
-            raise APIResponseValidationError(
-                f"the server gave {counted(len(choices), 'choice')} for"
-                f" {counted(prompts, 'prompt')}, n = {len(share.places)}:"
-                " whose they are cannot be told",
-                meta=reply.meta,
-            )
-        for number, choice in enumerate(choices):
-            prompt, at = divmod(number, each)
-            if at < len(share.places):
-                self._keep(choice, share.places[at] + prompt * self._n)
-        self._ask_again(share, share.places[each:], each)
+        for at, choice in enumerate(choices[: len(share.places)]):
+            self._keep(choice, self._index(share, at))
+        return self._rest(share, share.places[len(choices) :], len(choices))
 
     async def _listen(
-        self, share: _Share, judge: Callable[[ChoiceT], Awaitable[None]]
-    ) -> None:
+        self, share: _Share, judge: Callable[[ChoiceT], Coroutine[Any, Any, None]]
+    ) -> list[_Share]:
         """
-        A stream, for its one prompt; each choice is judged when it is finished.
+        The same as a stream; each choice is judged when it is finished.
         """
         kind: Any = CHAT if isinstance(share.whole, ChatRequest) else TEXT
         waiting = set(range(len(share.places)))
@@ -302,9 +338,8 @@ class FanOut(Generic[ReplyT, ChoiceT]):
                     waiting -= finished
                     for choice in stream.reply.choices:
                         if choice.index in finished:
-                            place = share.places[choice.index]
-                            kept = self._keep(choice, place + share.prompt * self._n)
-                            self._start(judge, kept)
+                            index = self._index(share, choice.index)
+                            self._start(judge(self._keep(choice, index)))
             left = [share.places[at] for at in sorted(waiting)]
             given = len(share.places) - len(left)
             if not given:
@@ -313,23 +348,25 @@ class FanOut(Generic[ReplyT, ChoiceT]):
                     f" {len(share.places)}, which is how many were asked for",
                     meta=stream.meta,
                 )
-            self._ask_again(share, left, given)
+            return self._rest(share, left, given)
 
     def _keep(self, choice: Any, index: int) -> Any:
         self._came[index] = kept = attrs.evolve(choice, index=index)
         return kept
 
-    def _ask_again(self, share: _Share, left: Sequence[int], given: int) -> None:
-        """
-        Ask for the choices that a server left out, as many at a time as it does give.
-        """
-        for one in _split(share.whole, left, given, share.prompt):
-            self._start(self._call, one)
+    def _index(self, share: _Share, at: int) -> int:
+        return share.places[at] + share.prompt * self._n
 
-    def _singly(self) -> list[_Share]:
+    def _rest(self, share: _Share, left: Sequence[int], given: int) -> list[_Share]:
         """
-        The calls for one prompt each: in a stream only the end shows whether a server
-        honours n, and so whose choice a number means.
+        The calls for what a server left out, each for as many as it does give.
+        """
+        return _split(share.whole, left, given, share.prompt)
+
+    def _shares(self) -> list[_Share]:
+        """
+        The calls, each for one prompt: what a choice's number means where there are several
+        is for every server to say, and whose texts they are must not be guessed.
         """
         prompts = [self._request]
         if prompts_of(self._request) > 1:
@@ -339,6 +376,9 @@ class FanOut(Generic[ReplyT, ChoiceT]):
             for number, request in enumerate(prompts)
             for share in _split(request, range(self._n), self._limit, number)
         ]
+
+    def _usage(self) -> Usage:
+        return summed([reply.usage for _, reply in self._replies])
 
 
 class _Found(Exception):
@@ -351,7 +391,18 @@ class _Found(Exception):
         self.choice = choice
 
 
-# What is asked for, and what it cost -------------------------------------------------
+def _what_ended(task: asyncio.Task[None]) -> BaseException | None:
+    """
+    Why a task has ended, where it is not done.
+    """
+    if task.cancelled():
+        return RuntimeError(
+            "somebody cancelled a call of this fan-out, or what its predicate waits for"
+        )
+    return task.exception()
+
+
+# What is asked for -------------------------------------------------------------------
 
 
 def _whole(request: Any, arguments: Mapping[str, Any]) -> Any:
@@ -384,38 +435,20 @@ def _limit(line: Line, request: Request) -> int | None:
     return None
 
 
-def _sum(usages: list[Usage]) -> Usage:
+def _check_seed(line: Line, whole: Any) -> None:
     """
-    What several calls cost; where some server did not count, an estimate.
+    The last choice's seed must be one as well.
     """
-    first = usages[0].source
-    alike = all(usage.source == first for usage in usages)
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        total_tokens=sum(usage.total_tokens for usage in usages),
-        source=first if alike else "estimated",
-        extra=_sum_counts([usage.extra for usage in usages]),
-    )
-
-
-def _sum_counts(counts: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """
-    The vendors' own counts, summed at any depth.
-    """
-    total: dict[str, Any] = {}
-    for count in counts:
-        for name, value in count.items():
-            old = total.get(name)
-            if isinstance(value, Mapping):
-                before = [old] if isinstance(old, Mapping) else []
-                total[name] = _sum_counts([*before, value])
-            elif _is_number(value) and _is_number(old):
-                total[name] = old + value
-            elif old is None:
-                total[name] = value
-    return total
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not isinstance(whole.seed, int):
+        return
+    highest: float = MAX_SEED
+    documented = endpoint_of(whole, line.settings.service).limits.get("seed")
+    if line.settings.validate != "off" and isinstance(documented, Range):
+        highest = highest if documented.high is None else documented.high
+    last = whole.seed + whole.n - 1
+    if whole.seed <= highest < last:
+        raise InvalidRequestError(
+            f"seed = {whole.seed}: each choice has its own, and that of the last of"
+            f" {whole.n} would be {last}; expected one of at most {highest}",
+            field="seed",
+        )

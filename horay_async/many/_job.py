@@ -24,6 +24,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar, final, get_args
 
@@ -36,8 +37,9 @@ from .._errors import (
 )
 from .._line import Line
 from .._requests import ChatRequest, CompletionRequest
-from ._asking import asking
-from ._rows import Conversation, ReplyT, Row, asked
+from ._asking import asking, cut_off
+from ._rows import Asked, Conversation, ReplyT, Row, asked
+from ._tasks import wind_up
 
 
 T = TypeVar("T")
@@ -69,7 +71,10 @@ class Job(Generic[ReplyT]):
     one loop.
 
     Nothing is sent before the first row is asked for. Cancelling the wait for a row loses
-    none: the next wait goes on. Rows that were finished when the job was left are `unread`.
+    none: the next wait goes on. What was answered when the job was left is in `unread`.
+
+    A job that was closed before its end raises `StreamAbortedError` to whoever reads on; a
+    second loop over one that is read, or was read to its end, `StreamConsumedError`.
     """
 
     __slots__ = (
@@ -144,8 +149,10 @@ class Job(Generic[ReplyT]):
     @property
     def unread(self) -> Sequence[Row[ReplyT]]:
         """
-        Rows that are finished and were not read; once the job was left they are what was
-        paid for and would be lost.
+        What was paid for and not read: the rows that are finished.
+
+        Once the job is closed also the conversations that were cut off, with the answers
+        they have and `StreamAbortedError` as their error.
         """
         late = self._late or {}
         return (*self._ready, *(late[index] for index in sorted(late)))
@@ -181,6 +188,7 @@ class Job(Generic[ReplyT]):
             if not self._ended:
                 self._feeder = self._start(self._feed())
                 self._feeder.add_done_callback(self._left)
+                self._asking.line.waiting.add(self._feeder)
         elif self._loop is not loop:
             raise WrongLoopError(
                 "this job was begun on another event loop: read it there"
@@ -202,6 +210,8 @@ class Job(Generic[ReplyT]):
         belongs to the task that it runs in, a timeout or a task group.
         """
         try:
+            # An eager loop begins it at once, before the job knows of its task.
+            await asyncio.sleep(0)
             take = self._open_source()
             while True:
                 await self._until_room()
@@ -210,15 +220,18 @@ class Job(Generic[ReplyT]):
                 if given is _END or self._stopped:
                     break
                 self.in_flight += 1
-                row = self._asking.row(asked(self._pulled, given))
+                one = asked(self._pulled, given)
                 self._pulled += 1
-                self._start(row).add_done_callback(self._answered)
-        except Exception as error:
+                task = self._start(self._asking.row(one))
+                task.add_done_callback(partial(self._answered, one))
+        except (Exception, asyncio.CancelledError) as error:
             if self._stopped:
                 raise
-            self._error = error
+            self._error = self._told(error)
         finally:
             self._ended = True
+            if self._feeder is not None:
+                self._asking.line.waiting.discard(self._feeder)
             await self._close_source()
 
     async def _until_room(self) -> None:
@@ -235,12 +248,16 @@ class Job(Generic[ReplyT]):
             self._room.clear()
             await self._room.wait()
         if self._asking.line.session.closed:
-            raise ClientClosedError("the client was closed during this job")
+            raise self._told(asyncio.CancelledError())
 
-    def _answered(self, task: asyncio.Task[Row[Any]]) -> None:
+    def _answered(self, asked: Asked, task: asyncio.Task[Row[Any]]) -> None:
         self.in_flight -= 1
         self._room.set()
-        if not (task.cancelled() or task.exception()):
+        if task.cancelled():
+            # By us: then without an answer there is nothing to tell. Or by a stranger.
+            if asked.replies or not self._stopped:
+                self._hand_over(cut_off(asked))
+        elif not task.exception():
             self._hand_over(task.result())
         self._left(task)
 
@@ -252,11 +269,30 @@ class Job(Generic[ReplyT]):
         self._news.set()
         if self._stopped:
             return
-        if task.cancelled():
-            msg = "somebody cancelled a task of this job"
-            self._stop(asyncio.CancelledError(msg))
-        elif (error := task.exception()) is not None:
-            self._stop(error)
+        if not task.cancelled():
+            if (error := task.exception()) is not None:
+                self._stop(error)
+        elif task is self._feeder:
+            # Before it was begun: later it catches that.
+            self._stop(self._told(asyncio.CancelledError()))
+
+    def _told(self, error: BaseException) -> BaseException:
+        """
+        An error as the reader may get it: some mean something to a loop or to a task group,
+        and would pass there for a good end.
+        """
+        told = error
+        if isinstance(error, asyncio.CancelledError):
+            if self._asking.line.session.closed:
+                return ClientClosedError("the client was closed during this job")
+            told = RuntimeError(
+                "somebody cancelled the source of this job, or what it waits for"
+            )
+        elif isinstance(error, StopAsyncIteration):
+            told = RuntimeError("the source of this job raised StopAsyncIteration")
+        if told is not error:
+            told.__cause__ = error
+        return told
 
     def _hand_over(self, row: Row[Any]) -> None:
         self.done += 1
@@ -291,6 +327,8 @@ class Job(Generic[ReplyT]):
         Returns when all of it has ended and the source, if it is a generator, is closed.
         Twice is fine. Whoever still reads gets `StreamAbortedError`.
 
+        Called by the source itself it returns when all else has ended.
+
         Cancelled: it all ends nevertheless; what hesitates is cancelled once more.
 
         Raises:
@@ -301,15 +339,9 @@ class Job(Generic[ReplyT]):
                 "this job was begun on another event loop: close it there"
             )
         self._close()
-        interrupted: asyncio.CancelledError | None = None
-        while self._tasks:
-            try:
-                await asyncio.wait(self._tasks)
-            except asyncio.CancelledError as error:
-                interrupted = error
-                self._cancel()
-        if interrupted is not None:
-            raise interrupted
+        await wind_up(self._tasks)
+        if asyncio.current_task() in self._tasks:
+            return
         # Where nothing was begun nobody else does.
         await self._close_source()
         feeder, self._feeder = self._feeder, None
@@ -328,11 +360,8 @@ class Job(Generic[ReplyT]):
             self._ended = self._stopped = True
             self._error = error
             self._news.set()
-            self._cancel()
-
-    def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+            for task in self._tasks:
+                task.cancel()
 
     def _open_source(self) -> Callable[[], Awaitable[Any]]:
         """

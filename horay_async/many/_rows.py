@@ -159,6 +159,11 @@ class Asked:
 
     item: Any
 
+    replies: list[Any] = attrs.field(factory=list)
+    """
+    The answers so far.
+    """
+
 
 def asked(index: int, given: Any) -> Asked:
     """

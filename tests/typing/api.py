@@ -161,6 +161,7 @@ async def mapped(client: AsyncHoray, texts: AsyncIterator[str]) -> None:
             assert_type(row.reply, ChatReply | None)
             assert_type(row.error, Exception | None)
             assert_type(row.id, str)
+            str(row.reply.text if row.reply else row.error)
             if row.reply is not None:
                 assert_type(row.reply.message, Message)
     assert_type(job.done, int)
