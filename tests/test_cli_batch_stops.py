@@ -93,7 +93,12 @@ def test_no_credit_half_way(server, tmp_path):
     """
     The answers that a conversation got before the credit was used up are in its result.
     """
-    server.script(None, None, *[refusal(402)] * 100)
+
+    # By what they say: the second turn of one may come before the first of the other.
+    def choose(request):
+        return None if request.json["messages"][-1]["content"] == "a" else refusal(402)
+
+    server.script(*[choose] * 102)
     turns = {"turns": ["a", "b"]}
     source = write_lines(tmp_path / "in", turns, turns, *MANY)
     code, out, _ = horay("batch", source, *server.words, "--concurrency", 2)
@@ -148,7 +153,12 @@ def test_told_to_stop(server, many, tmp_path, number, code):
     """
     What was answered is written, in whole lines, and what is under way is given up.
     """
-    server.script(None, None, Answer(end="hang"), Answer(end="hang"))
+
+    def choose(request):
+        said = request.json["messages"][0]["content"]
+        return None if said in ("prompt 0", "prompt 1") else Answer(end="hang")
+
+    server.script(*[choose] * 4)
     target = tmp_path / "out.jsonl"
     words = "batch", many, "-o", target, *server.words, "--concurrency", 2
     with start(*words) as process:
@@ -188,6 +198,44 @@ def test_interrupted_in_the_order_of_the_input(server, many):
     found = list(results(out))
     assert found[:6] == [f"line-{number}" for number in range(2, 8)]
     assert f"{len(found)} answered" in err
+
+
+@pytest.mark.parametrize("order", ["done", "input"])
+def test_interrupted_in_the_middle_of_a_conversation(server, tmp_path, order):
+    """
+    The turns that were answered are paid for: they stand in an error line.
+    """
+
+    def choose(request):
+        said = str(request.json["messages"])
+        return Answer(end="hang") if "hang" in said else None
+
+    server.script(*[choose] * 10)
+    source = write_lines(
+        tmp_path / "in",
+        {"custom_id": "never", "prompt": "hang"},
+        {"custom_id": "half", "turns": ["one", "two", "hang"]},
+        {"custom_id": "not", "turns": ["hang", "two"]},
+    )
+    with start("batch", source, *server.words, "--order", order) as process:
+        server.call(server.wait_for_request(5, timeout=WAIT))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 130
+    (line,) = results(out).values()
+    assert line["custom_id"] == "half"
+    assert line["response"] is None
+    assert line["error"] == {
+        "code": "StreamAbortedError",
+        "message": "this row was cancelled after 2 answers",
+    }
+    texts = [turn["choices"][0]["message"]["content"] for turn in line["turns"]]
+    assert texts == ["one", "two"]
+    said, _ = err.splitlines()
+    assert said == (
+        "horay: stopped; 3 lines: 0 answered, 1 failed (1 interrupted conversation), "
+        "2 not answered"
+    )
 
 
 def test_interrupted_while_reading(server):

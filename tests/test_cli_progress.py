@@ -94,6 +94,20 @@ async def test_lines(monkeypatch):
     assert second.startswith("2/4 lines, 1 failed, 0:00 left, ")
 
 
+async def test_the_first_round(monkeypatch):
+    """
+    Before as many lines are done as are answered at a time, nobody knows what is left.
+    """
+    tally = Tally(total=4, at_once=2)
+
+    def answer():
+        tally.answered += 1
+
+    first, second = await told(monkeypatch, tally, [answer, answer])
+    assert "left" not in first
+    assert second.startswith("2/4 lines, 0:00 left")
+
+
 async def test_lines_of_a_pipe(monkeypatch):
     """
     Where the end is not known, the time since the beginning stands for the time left.

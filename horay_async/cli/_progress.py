@@ -142,7 +142,8 @@ def _facts(tally: Tally, pace: Pace) -> list[str]:
     facts = [f"{tally.done}{of_all} lines"]
     if tally.failed:
         facts.append(f"{tally.failed} failed")
-    if tally.left and lines:
+    # Of the first round the quickest come first, while all the others are still being asked.
+    if tally.left and lines and tally.done >= tally.at_once:
         facts.append(f"{clock(tally.left / lines)} left")
     else:
         facts.append(clock(tally.seconds))

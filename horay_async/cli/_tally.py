@@ -20,6 +20,7 @@ from .. import (
     PaymentRequiredError,
     PermissionDeniedError,
     RateLimitError,
+    StreamAbortedError,
 )
 from .._values import counted
 from ._lines import BadLine, Reply
@@ -37,6 +38,7 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "timeout"),
     (APIConnectionError, "lost connection"),
     (APIResponseValidationError, "unreadable answer"),
+    (StreamAbortedError, "interrupted conversation"),
 )
 
 
@@ -95,6 +97,11 @@ class Tally:
     total: int | None = None
     """
     How many lines there are, where that is known.
+    """
+
+    at_once: int = 1
+    """
+    How many lines are answered at a time: what the first of them took says little of all.
     """
 
     started: float = attrs.field(factory=time.monotonic)

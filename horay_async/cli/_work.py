@@ -21,6 +21,7 @@ from .. import (
     InvalidRequestError,
     Job,
     Row,
+    StreamAbortedError,
 )
 from .._values import counted
 from ._failures import Exit, Failure, explained, say
@@ -136,6 +137,7 @@ class Work:
     """
 
     def __attrs_post_init__(self) -> None:
+        self.tally.at_once = self.plan.concurrency
         self.progress = Progress(self.tally, _view(self.plan))
 
     async def run(self) -> Exit:
@@ -163,24 +165,25 @@ class Work:
         plan = self.plan
         if plan.source != "-":
             count_lines(plan.source, self._know_total)
-        async with self.client.map(
+        job = self.client.map(
             self._requests(), concurrency=plan.concurrency, order=plan.order
-        ) as job:
-            try:
+        )
+        try:
+            async with job:
                 async for row in job:
                     await self._deliver(row)
                     if self.hopeless:
                         break
-            except CannotWrite as error:
-                lost = 1 + len(_finished(job))
-                raise Failure(f"{error}; {counted(lost, 'result')} lost") from None
-            except asyncio.CancelledError:
-                # Of a pipe that takes nothing not for ever.
-                with contextlib.suppress(CannotWrite, OSError):
-                    async with asyncio.timeout(PATIENCE):
-                        await self._keep(job)
-                raise
-            await self._keep(job)
+        except CannotWrite as error:
+            lost = 1 + len(job.unread)
+            raise Failure(f"{error}; {counted(lost, 'result')} lost") from None
+        except asyncio.CancelledError:
+            # Of a pipe that takes nothing not for ever.
+            with contextlib.suppress(CannotWrite, OSError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._keep(job)
+            raise
+        await self._keep(job)
 
     # In ------------------------------------------------------------------------------
 
@@ -243,15 +246,16 @@ class Work:
 
     async def _keep(self, job: Job[Any]) -> None:
         """
-        Write the results that have come, but were not waited for.
+        Write the results that have come, but were not waited for, and the answers of
+        conversations that were cut off.
         """
-        for row in _finished(job):
+        for row in job.unread:
             await self._deliver(row)
 
     def _failed(self, number: int, error: Exception) -> None:
         failed = self.tally.failed
-        if self._is_hopeless(error):
-            return  # it has been said, once
+        if self._is_hopeless(error) or isinstance(error, StreamAbortedError):
+            return  # it has been said, once, or is no news to who has cut it off
         if failed == 1 and isinstance(error, APIError):
             add_hint(error, self.client)
         if failed <= _FAILURES_SHOWN:
@@ -318,14 +322,6 @@ def _view(plan: Plan) -> View | None:
         return None  # the results themselves show how far it is
     # What HORAY_LOG has to say would go through a bar.
     return LineView() if hook() is not None else fitting_view()
-
-
-def _finished(job: Job[Any]) -> list[Row[Any]]:
-    """
-    The results that a job has for us, and those of lines that overtook others.
-    """
-    late = job._late or {}
-    return [*job._ready, *(late[index] for index in sorted(late))]
 
 
 def _cannot_connect(error: Exception) -> bool:
