@@ -54,6 +54,7 @@ def test_help_lists_exit_codes(capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "130 interrupted" in out
     assert "HORAY_LOG=debug" in out
+    assert "debug everything" not in out
     assert out.index(" chat ") < out.index(" batch ") < out.index(" version ")
 
 
@@ -70,6 +71,11 @@ def test_help_lists_exit_codes(capsys):
         (["batch", "in.jsonl", "--concurrency", "0"], "--concurrency"),
         (["chat", "hi", "--service", "acme"], "acme"),
         (["serve", "--port", "70000"], "--port"),
+        (["chta"], "(horay --help lists what there is)"),
+        (["chat", "hi", "--tempreature", "1"], "(horay chat --help lists what"),
+        (["batch"], "(horay batch --help lists what there is)"),
+        (["models", "extra"], 'horay: unexpected word: "extra" (horay models --help'),
+        (["version", "a", "b"], 'horay: unexpected words: "a", "b" (horay version'),
         (["chat", "hi", "--max-tokens", "1.5"], "--max-tokens: Expected a whole"),
         (["batch", "-", "--concurrency", "1.9"], "--concurrency: Expected a whole"),
         (["chat", "hi", "--max-retries", "0.5"], "--max-retries: Expected a whole"),
@@ -148,11 +154,32 @@ def test_no_key_for_another_server():
     """
     A key in the environment is not sent to just any address; the sentence says how it is.
     """
-    words = "chat", "hi", "--base-url", "https://example.invalid/v1"
-    code, _, err = horay(*words, env={"HORAY_API_KEY": "k"})
+    url = "https://example.invalid/v1"
+    code, _, err = horay("chat", "hi", "--base-url", url, env={"HORAY_API_KEY": "k"})
     assert code == 2
-    assert "HORAY_BASE_URL" in err
-    assert err.count("\n") == 1
+    assert err == (
+        "horay: HORAY_API_KEY is sent to Horay's own hosts only: to send it to "
+        f"{url}, set HORAY_BASE_URL to that address in place of --base-url\n"
+    )
+    code, _, err = horay("chat", "hi", "--base-url", url, env={})
+    assert code == 2
+    assert err == (
+        f"horay: no key for {url}: set HORAY_API_KEY, and HORAY_BASE_URL to that "
+        "address in place of --base-url\n"
+    )
+
+
+def test_no_default_model():
+    """
+    What some other server has for a model, it can be asked.
+    """
+    url = "http://127.0.0.1:1/v1"
+    code, _, err = horay("chat", "hi", "--base-url", url)
+    assert code == 2
+    assert err == (
+        "horay: OpenAI-compatible server has no default model: name one with --model; "
+        f"nothing was sent (horay models --base-url {url} lists them)\n"
+    )
 
 
 def test_no_encryption(monkeypatch, capsys):
@@ -271,6 +298,18 @@ def test_chat_into_closed_pipe(echo):
     A reader that leaves is no traceback.
     """
     with start("chat", "hi", *echo) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(WAIT) == 141
+    assert not err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["chat", "--help"], ["version"]])
+def test_help_into_closed_pipe(words):
+    """
+    The same goes for help, which others write.
+    """
+    with start(*words) as process:
         process.stdout.close()
         err = process.stderr.read()
         assert process.wait(WAIT) == 141

@@ -1,12 +1,10 @@
 """
-`horay chat` and `horay complete`: several prompts, several answers, stdin, JSON.
+`horay chat` and `horay complete`: several prompts, several answers, JSON.
 """
 
 import asyncio
-import io
 import json
 import signal
-import sys
 
 import pytest
 
@@ -37,13 +35,6 @@ def say(server, capsys):
         return code, *capsys.readouterr()
 
     return say
-
-
-def piped(monkeypatch, data):
-    """
-    Have something stand in stdin.
-    """
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
 def bodies(server):
@@ -278,8 +269,9 @@ def test_server_errors_are_one_line(say, server):
             ["chat", "hi", "--temperature", "-1"],
             "Horay documents at least 0.0; nothing",
         ),
-        (["chat", "hi", "--temperature", "-1", "--json"], "temperature = -1.0"),
-        (["chat", "hi", "-n", "0"], "n = 0"),
+        (["chat", "hi", "--temperature", "-1", "--json"], "--temperature -1.0: "),
+        (["chat", "hi", "--max-tokens", "0"], "horay: --max-tokens 0: expected"),
+        (["chat", "hi", "-n", "0"], "horay: -n 0: "),
         (["complete", "hi", "--reasoning-effort", "low"], "--reasoning-effort"),
     ],
 )
@@ -304,53 +296,6 @@ def test_deadline(say, server):
     assert "0.5 s" in err
     assert "--timeout" in err
     assert "Timeouts(" not in err
-
-
-# Stdin -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("words", [[], ["-"]])
-@pytest.mark.parametrize("command", ["chat", "complete"])
-def test_stdin(say, monkeypatch, command, words):
-    """
-    Without a prompt, or as the prompt -, stdin is read; its last line end is the shell's.
-    """
-    piped(monkeypatch, "\ufeffone\n二\n\n".encode())
-    assert say(command, *words) == (0, "one\n二\n", "")
-
-
-def test_stdin_among_others(say, monkeypatch):
-    """
-    It may be one prompt of several.
-    """
-    piped(monkeypatch, b"from afar")
-    out = say("chat", "near", "-")[1]
-    assert out == "[1 of 2] near\nnear\n\n[2 of 2] from afar\nfrom afar\n"
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "stdin is empty: give a prompt, or pipe one in"),
-        (b" \n", "stdin is empty: give a prompt, or pipe one in"),
-        (b"ab\xff", "stdin is no UTF-8 text: byte 3"),
-    ],
-)
-def test_bad_stdin(say, monkeypatch, data, said):
-    """
-    Where nothing can be asked, a sentence says why.
-    """
-    piped(monkeypatch, data)
-    assert say("chat") == (2, "", f"horay: {said}\n")
-
-
-def test_stdin_of_others(server):
-    """
-    With a prompt stdin is left alone: it may be a loop's, or never end.
-    """
-    with start("chat", "hi", *server.words) as process:
-        assert process.wait(WAIT) == 0  # its stdin is still open
-        assert process.stdout.read() == "hi\n"
 
 
 # JSON ------------------------------------------------------------------------------

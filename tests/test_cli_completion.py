@@ -2,9 +2,13 @@
 `horay --install-completion`: what the shell knows of the command afterwards.
 """
 
+import contextlib
 import os
+import select
 import shutil
+import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -71,8 +75,49 @@ def test_bash(home, words, completed):
         encoding="utf-8",
         timeout=WAIT,
     )
-    assert done.stdout.splitlines() == ["complete -F _horay horay", completed]
+    rule = "complete -o bashdefault -o default -F _horay horay"
+    assert done.stdout.splitlines() == [rule, completed]
     assert not done.stderr
+
+
+@pytest.mark.skipif(BASH is None or sys.platform == "win32", reason="needs bash")
+@pytest.mark.parametrize(
+    "words", ["batch", "batch in.jsonl -o", "chat --gguf", "batch --gguf"]
+)
+def test_file_names(home, tmp_path, words):
+    """
+    Where no word of ours fits, Tab completes file names, as everywhere.
+    """
+    (tmp_path / "mine.jsonl").touch()
+    with tabs(home, tmp_path) as file:
+        os.write(file, f"horay {words} mi\t".encode())
+        seen = b""
+        while b"mine.jsonl" not in seen:
+            assert select.select([file], [], [], WAIT)[0], seen
+            seen += os.read(file, 1024)
+
+
+@contextlib.contextmanager
+def tabs(home, directory):
+    """
+    A bash at a terminal that has read its startup file.
+    """
+    import pty
+
+    # A long prompt would break the line that is looked at.
+    rc = directory / "rc"
+    rc.write_text(". ~/.bashrc\nPS1='$ '\n")
+    pid, file = pty.fork()
+    if pid == 0:
+        os.chdir(directory)
+        env = CLEAN | {"HOME": os.fspath(home), "TERM": "dumb"}
+        os.execve(BASH, [BASH, "--rcfile", rc, "-i"], env)
+    try:
+        yield file
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(file)
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

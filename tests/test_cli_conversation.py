@@ -23,6 +23,7 @@ from terminals import Terminal
 
 
 CTRL_C, CTRL_D, CTRL_U, UP = "\x03", "\x04", "\x15", "\x1b[A"
+PASTE_ON, PASTE_OFF = b"\x1b[?2004h", b"\x1b[?2004l"
 
 
 @pytest.fixture
@@ -133,11 +134,22 @@ def test_commands(server):
         terminal.until(lambda lines: "no command /nonsense" in str(lines[-3:]))
         terminal.type("one\n")
         terminal.until(lambda lines: "one" in lines and asks(lines))
-        terminal.type("/system Be kind.\ntwo\n")
+        terminal.type("/system Be kind.\n")
+        told = ["(told; what was said is forgotten)", ">"]
+        terminal.until(lambda lines: lines[-2:] == told)
+        assert b"\x1b[2m(told; what was said is forgotten)\x1b[0m" in terminal.seen
+        terminal.type("two\n")
         terminal.until(lambda lines: "two" in lines and asks(lines))
-        terminal.type("/reset\n/etc/hosts?\n")
+        terminal.type("/reset\n")
+        terminal.until(
+            lambda lines: lines[-2:] == ["(what was said is forgotten)", ">"]
+        )
+        terminal.type("/etc/hosts?\n")
         terminal.until(lambda lines: "/etc/hosts?" in lines and asks(lines))
-        terminal.type("/system\nthree\n")
+        terminal.type("/system\n")
+        nothing = "(told nothing; what was said is forgotten)"
+        terminal.until(lambda lines: lines[-2:] == [nothing, ">"])
+        terminal.type("three\n")
         terminal.until(lambda lines: "three" in lines and asks(lines))
         terminal.type("/quit\n")
         assert terminal.wait() == 0
@@ -164,7 +176,7 @@ def test_stopping_an_answer(server):
         assert b"\x1b[2m(stopped; what came is kept)\x1b[0m" in terminal.seen
         terminal.type("second\n")
         terminal.until(lambda lines: lines[-1] == "half")
-        # A second one, a moment later, finds the prompt, or what is left of the answer.
+        # Another one, a moment later, finds the prompt, or what is left of the answer.
         terminal.type(CTRL_C)
         terminal.until(asks)
         with insisting(lambda: terminal.type(CTRL_C)):
@@ -222,12 +234,49 @@ def test_editing(server):
         terminal.until(lambda lines: "what was it" in lines and asks(lines))
         terminal.type(UP)
         terminal.until(lambda lines: lines[-1] == "> what was it")
-        # As in a shell: half a line is taken back, an empty one left.
+        # As in a shell: half a line is taken back.
         with insisting(lambda: terminal.type(CTRL_C)):
             terminal.until(asks)
+    assert said(server) == [["what was it"]]
+
+
+def test_leaving_by_interrupts(server):
+    """
+    Ctrl-C at an empty prompt tells how to leave; only a second one in a row leaves.
+    """
+    leaves = "(Ctrl-D or /quit ends; so does a second Ctrl-C)"
+
+    def count(lines):
+        return lines.count(leaves) if asks(lines) else 0
+
+    with talk(server) as terminal:
+        with insisting(lambda: terminal.type(CTRL_C)):
+            terminal.until(lambda lines: count(lines) == 1)
+        terminal.type("hi\n")
+        terminal.until(lambda lines: "hi" in lines and asks(lines))
+        with insisting(lambda: terminal.type(CTRL_C)):
+            terminal.until(lambda lines: count(lines) == 2)
         with insisting(lambda: terminal.type(CTRL_C)):
             assert terminal.wait() == 0
-    assert said(server) == [["what was it"]]
+        assert terminal.screen.cursor.x == 0
+        # Nor does the terminal stay as the conversation wanted it.
+        assert terminal.seen.count(PASTE_ON) == terminal.seen.count(PASTE_OFF)
+    assert said(server) == [["hi"]]
+
+
+def test_pasting(server):
+    """
+    Lines that are pasted together are one question.
+    """
+    pytest.importorskip("readline")
+    with talk(server) as terminal:
+        assert PASTE_ON in terminal.seen
+        terminal.type("\x1b[200~one\rtwo\rthree\x1b[201~")
+        terminal.until(lambda lines: lines[-1] == "three")
+        assert server.requests == []
+        terminal.type("\n")
+        terminal.until(lambda lines: lines[-4:] == ["one", "two", "three", ">"])
+    assert said(server) == [["one\ntwo\nthree"]]
 
 
 def test_narrow_and_dumb(server):
@@ -255,6 +304,25 @@ def test_control_characters(server):
     with talk(server) as terminal:
         terminal.type("hi\n")
         terminal.until(lambda lines: "a[2Jbc  d" in lines[-2] and asks(lines))
+
+
+@pytest.mark.parametrize("prompt", [[], ["hi"]])
+def test_logged(server, prompt):
+    """
+    What HORAY_LOG tells begins on a line of its own, and takes no more than that.
+    """
+    server.script(hanging())
+    words = *prompt, *server.words, "--timeout", 1
+    env = {"HORAY_LOG": "info"}
+    with Terminal("chat", *words, env=env, columns=250) as terminal:
+        if not prompt:
+            terminal.until(asks)
+            terminal.type("hi\n")
+        terminal.until(lambda lines: "raise --timeout" in str(lines))
+        rows = [row.rstrip() for row in terminal.screen.display]
+        at = rows.index("half")
+        assert rows[at + 1].startswith("horay: /chat/completions ended")
+        assert rows[at + 2].startswith("horay: ")
 
 
 @pytest.mark.parametrize("while_answering", [False, True])
@@ -285,7 +353,7 @@ def test_terminated(server, while_answering):
     [
         (["-n", "2"], "-n needs a prompt"),
         (["--json"], "--json needs a prompt"),
-        (["--temperature", "-1"], "temperature = -1.0"),
+        (["--temperature", "-1"], "--temperature -1.0"),
         (["--service", "empower", "--emulator"], "name one"),
     ],
 )

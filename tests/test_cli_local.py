@@ -129,6 +129,22 @@ def test_without_the_extra(monkeypatch, capsys):
     assert err.count("\n") == 1
 
 
+def test_own_file(monkeypatch, capsys):
+    """
+    What the library says of its argument names the option.
+    """
+
+    class Unfetched(LocalModel):
+        async def start(self):
+            sentence = "or name a GGUF file of your own: gguf=... (--gguf)"
+            raise LocalModelError(f"there is no model, {sentence}")
+
+    monkeypatch.setattr("horay_async.cli._target.LocalModel", Unfetched)
+    assert main(["chat", "hi", "--local"]) == 2
+    sentence = "there is no model, or name a GGUF file of your own: --gguf PATH"
+    assert capsys.readouterr().err == f"horay: {sentence}\n"
+
+
 # Fetching --------------------------------------------------------------------------
 
 

@@ -2,15 +2,20 @@
 The commands and their options, and what becomes of an error.
 """
 
+import re
 import sys
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from cyclopts import App, CycloptsError
+import attrs
+
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from .. import ConfigurationError, HorayError, InvalidRequestError, __version__
 from . import _log as log
 from ._account import models, whoami
+from ._asking import ChatAsking
 from ._batch import batch
 from ._chat import chat
 from ._complete import complete
@@ -26,10 +31,26 @@ Exit codes: 0 all answered; 1 a call or a line failed; 2 the command or its sett
 cannot work, nothing was sent; 130 interrupted (Ctrl-C); 141 whoever read the output has
 left; 143 terminated.
 
-HORAY_LOG=info tells on stderr how each call ended, HORAY_LOG=debug everything.
+HORAY_LOG=info tells on stderr how each call ended, HORAY_LOG=debug also each attempt, and
+where an error came from.
 """
 
-app = App(
+
+class _App(App):
+    """
+    The command, whose completion leaves file names to bash.
+    """
+
+    def generate_completion(self, **options: Any) -> str:
+        """
+        A shell's script; in bash a word that is none of ours is completed as elsewhere.
+        """
+        script = super().generate_completion(**options)
+        ours = "complete -o bashdefault -o default -F "
+        return re.sub("^complete -F ", ours, script, flags=re.MULTILINE)
+
+
+app = _App(
     name="horay",
     help="Horay, Empower and servers of the same shape, on the command line.",
     help_epilogue=_CODES,
@@ -83,9 +104,14 @@ def run(tokens: Sequence[str]) -> int:
         return stop.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except SystemExit as end:
+        # What rich, which writes the help, makes of a closed pipe.
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return _explain(end.__context__, tokens)
     except (CycloptsError, Failure, HorayError, OSError) as error:
         log.show(error)
-        return _explain(error)
+        return _explain(error, tokens)
     except Exception as error:  # noqa: BLE001 -- a mistake of ours; still no traceback
         log.show(error)
         fault = f"{type(error).__name__}: {error}"
@@ -94,17 +120,46 @@ def run(tokens: Sequence[str]) -> int:
     return code or Exit.OK
 
 
-def _explain(error: Exception) -> Exit:
+def _explain(error: Exception, tokens: Sequence[str]) -> Exit:
     if isinstance(error, BrokenPipeError):
         mute_stdout()
         return Exit.PIPE_CLOSED
     if isinstance(error, OSError) and not isinstance(error, HorayError):
         return _explain_system(error)
-    more = " (horay --help lists what there is)"
-    say(f"{explained(error)}{more if isinstance(error, CycloptsError) else ''}")
+    if isinstance(error, CycloptsError):
+        say(_usage(error))
+    else:
+        say(_in_options(error, tokens))
     if isinstance(error, Failure):
         return error.code
     return Exit.MISUSE if isinstance(error, _NOTHING_SENT) else Exit.FAILED
+
+
+def _usage(error: CycloptsError) -> str:
+    """
+    The parser's sentence, or ours, and where to look.
+    """
+    sentence = str(error)
+    if isinstance(error, UnusedCliTokensError):
+        words = [f'"{word}"' for word in error.unused_tokens or ()]
+        sentence = f"unexpected word{'s' * (len(words) > 1)}: {', '.join(words)}"
+    command = " ".join(["horay", *(error.command_chain or ())])
+    return f"{sentence} ({command} --help lists what there is)"
+
+
+def _in_options(error: Exception, tokens: Sequence[str]) -> str:
+    """
+    An error in words; the field of a request that is at fault, as the option it came from.
+
+    In a batch the field may be that of a line, and keeps its name.
+    """
+    sentence = explained(error)
+    name = error.field if isinstance(error, InvalidRequestError) else None
+    if tokens[0] != "batch" and name in attrs.fields_dict(ChatAsking):
+        option = "-n" if name == "n" else "--" + name.replace("_", "-")
+        if any(token.partition("=")[0] == option for token in tokens):
+            return re.sub(rf"^{name} = (.*?): ", rf"{option} \1: ", sentence)
+    return sentence
 
 
 def _explain_system(error: OSError) -> Exit:

@@ -23,8 +23,9 @@ def chat(
     """
     Stream the answer to each prompt; without one, hold a conversation.
 
-    Without a prompt and a terminal the prompt is read from stdin. With --json each reply
-    is a line in OpenAI's shape, or {"error": …}.
+    Without a prompt and a terminal the prompt is read from stdin; with one, stdin is left
+    alone unless - asks for it. With --json each reply is a line in OpenAI's shape, or
+    {"error": …}.
     """
     need_stdout()
     if is_typed(prompt):

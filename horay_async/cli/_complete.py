@@ -21,7 +21,8 @@ def complete(
     """
     Stream the continuation of each text; without one, of stdin's.
 
-    With --json each reply is a line in OpenAI's shape, or {"error": …}.
+    With a text, stdin is left alone unless - asks for it. With --json each reply is a
+    line in OpenAI's shape, or {"error": …}.
     """
     need_stdout()
     if is_typed(prompt):

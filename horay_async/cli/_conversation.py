@@ -40,7 +40,7 @@ _HELP = """\
 /help         these lines
 /reset        forget what was said
 /system TEXT  say who the model is (no text: nobody), and forget what was said
-/quit         end, as do Ctrl-D and Ctrl-C
+/quit         end, as do Ctrl-D, and Ctrl-C twice
 Ctrl-C while an answer comes stops it; what has come stays part of the conversation.
 """
 
@@ -84,6 +84,9 @@ def _readline() -> ModuleType | None:
     with suppress(ImportError):
         import readline  # noqa: PLC0415
 
+        # Lines that are pasted are one question. (libedit has no such setting.)
+        if "libedit" not in (readline.__doc__ or ""):
+            readline.parse_and_bind("set enable-bracketed-paste on")
         return readline
     return None
 
@@ -92,6 +95,7 @@ def _read_line(readline: ModuleType | None) -> str | None:
     """
     What the user types next; None at the end.
     """
+    leaving = False
     while True:
         try:
             return input("> ")
@@ -104,10 +108,19 @@ def _read_line(readline: ModuleType | None) -> str | None:
             put("\n")
             raise
         except KeyboardInterrupt:
-            # As in a shell: half a line is taken back, and an empty one is left.
+            # As in a shell half a line is taken back. Who stops an answer a moment too
+            # late must not lose the conversation: an empty one is left at the second.
             put("\n")
-            if readline is None or not readline.get_line_buffer():
+            empty = readline is None or not readline.get_line_buffer()
+            if empty and leaving:
                 return None
+            if empty:
+                _note("Ctrl-D or /quit ends; so does a second Ctrl-C")
+            leaving = empty
+
+
+def _note(what: str) -> None:
+    put(dim(f"({what})", sys.stdout) + "\n")
 
 
 @attrs.define(kw_only=True)
@@ -169,9 +182,11 @@ class _Conversation:
                 put(_HELP)
             case "reset":
                 self.said.clear()
+                _note("what was said is forgotten")
             case "system":
                 self.instructions = text or None
                 self.said.clear()
+                _note(f"told{'' if text else ' nothing'}; what was said is forgotten")
             case _:
                 say(f"there is no command /{command}; /help lists what there is")
         return True
@@ -193,7 +208,7 @@ class _Conversation:
             put("\n")  # behind the terminal's ^C
             came = stream.reply.text
             kept = "what came is kept" if came else "nothing had come"
-            put(dim(f"(stopped; {kept})", sys.stdout) + "\n")
+            _note(f"stopped; {kept}")
             if came:
                 self._keep(question, came)
             raise

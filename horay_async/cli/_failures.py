@@ -2,12 +2,15 @@
 What a command says when it cannot go on, and the exit code it leaves.
 """
 
+import contextlib
 import os
 import re
 import sys
 
 from enum import IntEnum
 from typing import TextIO
+
+import attrs
 
 from .. import HorayError
 from ._terminal import printable
@@ -19,6 +22,11 @@ _ARGUMENTS = (
     (re.compile(r"; raise Timeouts\(\w+=\.\.\.\) to wait longer"), ""),
     (re.compile(r'; validate="off" lifts this check'), ""),
     (re.compile(r"pass allow_insecure=True, or "), ""),
+    (re.compile(r"gguf=\.\.\.( \(--gguf\))?"), "--gguf PATH"),
+    (
+        re.compile(r"model: (.+) has no default model, so name one"),
+        r"\1 has no default model: name one with --model",
+    ),
 )
 
 
@@ -70,6 +78,10 @@ def say(sentence: str) -> None:
         return
     # What a server said may have lines, and be anything.
     line = printable(" ".join(sentence.split()))
+    if sys.stderr.isatty() and sys.stdout is not None and sys.stdout.isatty():
+        # Both are one screen: a sentence would go on where an answer has stopped.
+        with contextlib.suppress(OSError, Failure):
+            end_line()
     try:
         print(f"horay: {line}", file=sys.stderr, flush=True)
     except OSError:
@@ -111,6 +123,17 @@ def _mute(stream: TextIO) -> None:
     os.close(devnull)
 
 
+@attrs.define
+class _Unfinished:
+    stream: TextIO | None = None
+    """
+    The stdout whose last line is not ended; None: there is none.
+    """
+
+
+_unfinished = _Unfinished()
+
+
 def put(text: str) -> None:
     """
     Write to stdout, at once.
@@ -121,8 +144,18 @@ def put(text: str) -> None:
     """
     try:
         print(text, end="", flush=True)
+        if text:
+            _unfinished.stream = None if text.endswith("\n") else sys.stdout
     except BrokenPipeError:
         raise
     except OSError as error:
         mute_stdout()
         raise Failure(f"cannot write the answer: {reason(error)}") from None
+
+
+def end_line() -> None:
+    """
+    Let whatever comes next on stdout begin on a line of its own.
+    """
+    if sys.stdout is not None and _unfinished.stream is sys.stdout:
+        put("\n")

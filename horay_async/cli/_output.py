@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from .. import HorayError
-from ._failures import Misuse, explained, put
+from ._failures import Misuse, end_line, explained, put
 from ._terminal import printable
 
 
@@ -67,7 +67,6 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self._last = "\n"
         self._clean = sys.stdout.isatty()
         self._begun = False
 
@@ -83,13 +82,10 @@ class Writer:
         Write a piece of an answer.
         """
         self._begun = True
-        self._last = text or self._last
         put(printable(text) if self._clean else text)
 
     def end(self) -> None:
         """
         Let whatever comes next begin on a line of its own.
         """
-        if not self._last.endswith("\n"):
-            self._last = "\n"
-            put("\n")
+        end_line()

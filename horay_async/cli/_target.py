@@ -2,6 +2,8 @@
 Who answers: a service, a server of the user's, a model or an emulator on this machine.
 """
 
+import os
+
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +20,7 @@ from .. import (
     AsyncHoray,
     ConfigurationError,
     HorayError,
+    InvalidRequestError,
     MissingKeyError,
 )
 from ..local import LocalModel
@@ -154,6 +157,10 @@ async def open_client(target: Target) -> AsyncIterator[AsyncHoray]:
         except APIError as error:
             add_hint(error, client)
             raise
+        except InvalidRequestError as error:
+            if error.field == "model" and target.base_url:
+                error.add_note(f"horay models --base-url {target.base_url} lists them")
+            raise
 
 
 def answerer(target: Target) -> str | None:
@@ -206,7 +213,13 @@ def _advise(error: ConfigurationError, target: Target) -> str:
             f"no key: set {service.key_variable}, or try --local (a small model on this "
             "machine) or --emulator (no real model)"
         )
+    key, url = service.key_variable, service.base_url_variable
+    if os.environ.get(key or ""):
+        return (
+            f"{key} is sent to {service.name}'s own hosts only: to send it to "
+            f"{target.base_url}, set {url} to that address in place of --base-url"
+        )
     return (
-        f"no key for {target.base_url}: set {service.base_url_variable} to it, beside "
-        f"{service.key_variable}, in place of --base-url"
+        f"no key for {target.base_url}: set {key}, and {url} to that address in place "
+        "of --base-url"
     )
