@@ -200,15 +200,12 @@ class SamplingFields(RequestFields, total=False):
     stream_options: OptObject
 
 
-class ChatFields(SamplingFields, total=False):
+class ChatOptions(SamplingFields, total=False):
     """
-    `ChatRequest` as keywords.
+    How a chat is answered, whichever it is.
     """
 
-    messages: Messages
-    model: ChatModel
     max_completion_tokens: OptInt
-    logprobs: OptBool
     top_logprobs: OptInt
     tools: OptObjects
     tool_choice: ToolChoice
@@ -221,7 +218,27 @@ class ChatFields(SamplingFields, total=False):
     store: OptBool
 
 
-class CompletionFields(SamplingFields, total=False):
+class ChatFields(ChatOptions, total=False):
+    """
+    `ChatRequest` as keywords.
+    """
+
+    messages: Messages
+    model: ChatModel
+    logprobs: OptBool
+
+
+class CompletionOptions(SamplingFields, total=False):
+    """
+    How a text is continued, whichever it is.
+    """
+
+    echo: OptBool
+    suffix: OptStr
+    best_of: OptInt
+
+
+class CompletionFields(CompletionOptions, total=False):
     """
     `CompletionRequest` as keywords.
     """
@@ -229,9 +246,6 @@ class CompletionFields(SamplingFields, total=False):
     prompt: Prompt
     model: CompletionModel
     logprobs: bool | OptInt
-    echo: OptBool
-    suffix: OptStr
-    best_of: OptInt
 
 
 class ImageFields(RequestFields, total=False):

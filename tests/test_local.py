@@ -105,9 +105,9 @@ async def test_life(llama, children):
         with pytest.raises(
             LocalModelError, match="the local model is not running: use"
         ):
-            server.base_url  # noqa: B018
+            assert server.base_url
         with pytest.raises(LocalModelError, match="not running"):
-            server.service  # noqa: B018
+            assert server.service
         await server.start()
         assert server.service.base_url == server.base_url
         with pytest.raises(LocalModelError, match="already started"):
@@ -357,7 +357,7 @@ async def test_closed_while_it_starts(loading, llama, children, monkeypatch):
         with pytest.raises(LocalModelError, match="closed while it was starting"):
             await start
     with pytest.raises(LocalModelError, match="not running"):
-        server.base_url  # noqa: B018
+        assert server.base_url
 
 
 async def test_closed_when_it_is_ready(llama, children):

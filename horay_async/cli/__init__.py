@@ -16,7 +16,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """
     try:
         from ._app import run  # noqa: PLC0415 -- stands on an extra, and is heavy
-        from ._signals import end  # noqa: PLC0415
+        from ._signals import end  # noqa: PLC0415 -- of the same extra
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as missing:

@@ -90,7 +90,7 @@ def run(tokens: Sequence[str]) -> int:
         # A terminal that cannot show a character must not end an answer. A stream that the
         # shell has closed is None.
         if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # typed TextIO
     log.set_up()
     try:
         code = app(

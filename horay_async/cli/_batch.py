@@ -7,7 +7,8 @@ import os
 import sys
 
 from contextlib import ExitStack, suppress
-from typing import Annotated, BinaryIO, Literal
+from io import BufferedReader
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -106,7 +107,7 @@ def batch(
         ),
     ] = False,
     target: Target = Target(),  # noqa: B008 -- frozen
-    asking: ChatAsking = ChatAsking(),  # noqa: B008
+    asking: ChatAsking = ChatAsking(),  # noqa: B008 -- frozen
 ) -> Exit:
     """
     Answer a file of prompts, one OpenAI Batch result line for each.
@@ -130,7 +131,7 @@ def batch(
     return run_async(_answer_file(plan, target, _open_input(source, output)))
 
 
-def _open_input(source: str, output: str) -> BinaryIO:
+def _open_input(source: str, output: str) -> BufferedReader:
     """
     The input, once it is clear that the output is another file.
     """
@@ -148,7 +149,7 @@ def _open_input(source: str, output: str) -> BinaryIO:
     return file
 
 
-async def _answer_file(plan: Plan, target: Target, file: BinaryIO) -> Exit:
+async def _answer_file(plan: Plan, target: Target, file: BufferedReader) -> Exit:
     """
     Answer every line of *file*.
 

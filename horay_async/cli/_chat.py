@@ -17,7 +17,7 @@ def chat(
     *prompt: Prompts,
     system: System = None,
     target: Target = Target(),  # noqa: B008 -- frozen
-    asking: ChatAsking = ChatAsking(),  # noqa: B008
+    asking: ChatAsking = ChatAsking(),  # noqa: B008 -- frozen
     as_json: AsJson = False,
 ) -> Exit:
     """

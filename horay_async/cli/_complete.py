@@ -15,7 +15,7 @@ from ._target import Target, answerer, open_client
 def complete(
     *prompt: Prompts,
     target: Target = Target(),  # noqa: B008 -- frozen
-    asking: Asking = Asking(),  # noqa: B008
+    asking: Asking = Asking(),  # noqa: B008 -- frozen
     as_json: AsJson = False,
 ) -> Exit:
     """

@@ -82,7 +82,7 @@ def _readline() -> ModuleType | None:
     What makes input() edit lines and remember them, where this Python has it.
     """
     with suppress(ImportError):
-        import readline  # noqa: PLC0415
+        import readline  # noqa: PLC0415 -- not every Python has it
 
         # Lines that are pasted are one question. (libedit has no such setting.)
         if "libedit" not in (readline.__doc__ or ""):

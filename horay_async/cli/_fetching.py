@@ -52,9 +52,13 @@ class _Bar:
     """
 
     def __init__(self, total: int) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, DownloadColumn, Progress  # noqa: PLC0415
-        from rich.table import Column  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 -- see above
+        from rich.progress import (  # noqa: PLC0415 -- see above
+            BarColumn,
+            DownloadColumn,
+            Progress,
+        )
+        from rich.table import Column  # noqa: PLC0415 -- see above
 
         # On a narrow terminal the bar shrinks and the figures are cut; one line it stays.
         figures, rest = Column(no_wrap=True), Column(no_wrap=True, ratio=1)

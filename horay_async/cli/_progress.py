@@ -177,8 +177,7 @@ class LineView:
 
 
 def _bar() -> "BarView | None":
-    # Imported only where it is needed: it takes as long as a short answer.
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 -- as long as a short answer
 
     # A terminal it is; rich would ask the environment, too.
     console = Console(stderr=True, force_terminal=True, highlight=False)
@@ -217,7 +216,7 @@ class BarView:
             self._write("\r\x1b[K")
 
     def _print(self, tally: Tally, facts: list[str]) -> None:
-        from rich.progress_bar import ProgressBar  # noqa: PLC0415
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415 -- as in _bar
 
         # Three columns stay free: the terminal itself writes ^C behind the line, and would
         # begin another one.

@@ -95,7 +95,7 @@ def _is_waiting() -> bool:
 
 def _in_pipe(file: int) -> int:
     import fcntl  # noqa: PLC0415 -- not on Windows
-    import termios  # noqa: PLC0415
+    import termios  # noqa: PLC0415 -- not on Windows
 
     count = fcntl.ioctl(file, termios.FIONREAD, struct.pack("i", 0))
     return int.from_bytes(count, sys.byteorder)

@@ -11,8 +11,9 @@ import zlib
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, Self, cast
 
 from ._failures import Failure, Misuse, reason
 
@@ -53,7 +54,7 @@ class LineReader:
     not keep the process alive after Ctrl-C.
     """
 
-    def __init__(self, file: BinaryIO, name: str = "the input") -> None:
+    def __init__(self, file: BufferedReader, name: str = "the input") -> None:
         self._loop = asyncio.get_running_loop()
         self._asked: queue.SimpleQueue[asyncio.Future[list[Numbered]] | None] = (
             queue.SimpleQueue()
@@ -127,7 +128,7 @@ class LineReader:
 
 
 def _read(
-    file: BinaryIO,
+    file: BufferedReader,
     name: str,
     asked: queue.SimpleQueue[asyncio.Future[list[Numbered]] | None],
     loop: asyncio.AbstractEventLoop,
@@ -167,7 +168,7 @@ def _settle(
 # Bytes to lines ----------------------------------------------------------------------
 
 
-def numbered(file: BinaryIO, name: str) -> Iterator[list[Numbered]]:
+def numbered(file: BufferedReader, name: str) -> Iterator[list[Numbered]]:
     """
     Lists, none of them empty, of the lines that are not blank, each with its number.
 
@@ -185,7 +186,7 @@ def numbered(file: BinaryIO, name: str) -> Iterator[list[Numbered]]:
             yield found
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
+def _lines(file: BufferedReader, name: str) -> Iterator[list[bytes]]:
     """
     The lines of each read, without their line feeds.
     """
@@ -206,15 +207,15 @@ def _lines(file: BinaryIO, name: str) -> Iterator[list[bytes]]:
     yield [b"".join(begun)]
 
 
-def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
+def _blocks(file: BufferedReader, name: str) -> Iterator[bytes]:
     """
     What is there, as it comes, unpacked where it is gzipped.
     """
     try:
-        head = file.peek(16)[:16]  # type: ignore[attr-defined]
+        head = file.peek(16)[:16]
         _refuse_stranger(head, name)
         # One byte tells, should a pipe give no more at first: no JSON begins so.
-        read = _unpacker(file) if head[:1] == _GZIP[:1] else file.read1  # type: ignore[attr-defined]
+        read = _unpacker(file) if head[:1] == _GZIP[:1] else file.read1
         while block := read(_BLOCK):
             yield block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -235,7 +236,7 @@ def _refuse_stranger(head: bytes, name: str) -> None:
             )
 
 
-def _unpacker(file: BinaryIO) -> Callable[[int], bytes]:
+def _unpacker(file: BufferedReader) -> Callable[[int], bytes]:
     return gzip.GzipFile(fileobj=cast(Any, _Eager(file))).read1
 
 
@@ -278,6 +279,6 @@ def _count(
     with contextlib.suppress(Failure, OSError, RuntimeError):
         if not Path(path).is_file():
             return  # what a pipe gives two readers, neither gets whole
-        with open(path, "rb") as file:  # noqa: PTH123
+        with Path(path).open("rb") as file:
             total = sum(len(lines) for lines in numbered(file, path))
         loop.call_soon_threadsafe(tell, total)

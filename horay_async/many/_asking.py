@@ -15,15 +15,11 @@ from .._errors import InvalidRequestError, StreamAbortedError
 from .._fields import (
     ChatFields,
     ChatModel,
+    ChatOptions,
     CompletionFields,
     CompletionModel,
-    OptBool,
+    CompletionOptions,
     OptInt,
-    OptObject,
-    OptObjects,
-    OptStr,
-    SamplingFields,
-    ToolChoice,
 )
 from .._line import Line
 from .._requests import ChatRequest, CompletionRequest
@@ -33,27 +29,13 @@ from .._values import counted, user
 from ._rows import Asked, Conversation, Row, misfit
 
 
-class RowArguments(SamplingFields, total=False):
+class RowArguments(ChatOptions, CompletionOptions, total=False):
     """
     What a job of both chats and texts takes: the fields of both, and each call's clocks.
     """
 
     model: ChatModel | CompletionModel
-    max_completion_tokens: OptInt
     logprobs: bool | OptInt
-    top_logprobs: OptInt
-    tools: OptObjects
-    tool_choice: ToolChoice
-    parallel_tool_calls: OptBool
-    response_format: OptObject
-    include_thinking: OptBool
-    reasoning_effort: OptStr
-    metadata: OptObject
-    service_tier: OptStr
-    store: OptBool
-    echo: OptBool
-    suffix: OptStr
-    best_of: OptInt
     timeouts: Timeouts | None
     timeout: float | None
 
