@@ -5,6 +5,7 @@ What every test stands on: the event loops, the watch for blocking calls, the em
 import asyncio
 import gc
 import importlib.util
+import os
 import sys
 
 import pytest
@@ -35,6 +36,11 @@ UVLOOP = {"uvloop": {"use_uvloop": True}}
 if importlib.util.find_spec("uvloop") is None:  # no uvloop on Windows
     UVLOOP = {}
 
+ONLY = os.environ.get("TEST_LOOPS", "plain,eager,uvloop").split(",")
+"""
+Which of the loops to run on: who tests on several Pythons need not repeat all of them.
+"""
+
 
 def pytest_collection_finish():
     """
@@ -63,6 +69,8 @@ def pytest_generate_tests(metafunc):
         loops = {"plain": LOOPS["plain"]}
     elif "emulator" in metafunc.fixturenames or marked:
         loops = LOOPS | UVLOOP
+    # What runs on one loop only runs on that, whoever asked for others.
+    loops = {name: loops[name] for name in loops if name in ONLY} or loops
     metafunc.parametrize(
         "anyio_backend",
         [("asyncio", options) for options in loops.values()],
