@@ -20,6 +20,7 @@ from ._batch import batch
 from ._chat import chat
 from ._complete import complete
 from ._failures import Exit, Failure, explained, mute_stdout, put, reason, say
+from ._faults import faults
 from ._output import AsJson, put_json
 from ._prompts import lone_hyphens
 from ._serve import serve
@@ -58,7 +59,15 @@ app = _App(
     version=f"horay-async {__version__}",
     suppress_keyboard_interrupt=False,  # `run` has its own code for each signal
 )
-_commands: list[Callable[..., object]] = [chat, complete, batch, models, whoami, serve]
+_commands: list[Callable[..., object]] = [
+    chat,
+    complete,
+    batch,
+    models,
+    whoami,
+    serve,
+    faults,
+]
 for _place, _command in enumerate(_commands):
     app.command(_command, sort_key=_place)
 for _name in "chat", "complete":
@@ -91,7 +100,11 @@ def run(tokens: Sequence[str]) -> int:
         # shell has closed is None.
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # typed TextIO
-    log.set_up()
+    with log.listening():
+        return _run(tokens)
+
+
+def _run(tokens: Sequence[str]) -> int:
     try:
         code = app(
             lone_hyphens(tokens),

@@ -49,6 +49,19 @@ def serve(
             validator=[Number(gt=0), finite],
         ),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--fault",
+            negative="",
+            help="NAME=SHARE: of all answers, this share (0 to 1) goes wrong so. "
+            "Repeatable; `horay faults` lists the names.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        Parameter(help="Of the chance that deals out faults.", converter=whole),
+    ] = None,
 ) -> Exit:
     """
     Run the emulator: a local Horay and Empower, for experiments without a key.
@@ -61,8 +74,29 @@ def serve(
             time_to_first_token=time_to_first_token,
             tokens_per_second=tokens_per_second,
             requests_per_second=requests_per_second,
+            faults=_shares(fault or []),
+            seed=seed,
         )
     )
+
+
+def _shares(words: list[str]) -> dict[str, float]:
+    """
+    Which faults, and how often.
+
+    Raises:
+        Misuse: That is not what the words say.
+    """
+    shares = {}
+    for word in words:
+        name, _, share = word.partition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            raise Misuse(
+                f"--fault {word}: expected NAME=SHARE, such as reset-mid-chunk=0.05"
+            ) from None
+    return shares
 
 
 async def _serve(**options: Any) -> Exit:
@@ -70,7 +104,10 @@ async def _serve(**options: Any) -> Exit:
     Run the emulator until Ctrl-C, or until the process is told to end.
     """
     # A server may run for days: it remembers the last requests only.
-    emulator = emulator_class()(keep_requests=1000, **options)
+    try:
+        emulator = emulator_class()(keep_requests=1000, **options)
+    except ValueError as error:
+        raise Misuse(f"--fault: {error}") from None
     try:
         await emulator.start()
     except OSError as error:

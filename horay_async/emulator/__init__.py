@@ -9,6 +9,7 @@ try:
     from ._report import Request
     from ._script import Answer
     from ._server import Emulator, serve_forever
+    from .faults import FAULTS, Fault
 except ModuleNotFoundError as missing:
     if missing.name != "h11":
         raise
@@ -19,4 +20,4 @@ except ModuleNotFoundError as missing:
     ) from None
 
 
-__all__ = ["Answer", "Emulator", "Request", "serve_forever"]
+__all__ = ["FAULTS", "Answer", "Emulator", "Fault", "Request", "serve_forever"]

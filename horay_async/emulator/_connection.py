@@ -69,6 +69,18 @@ class Host(Protocol):
         """
         ...
 
+    async def welcome(self, connection: "Connection") -> bool:
+        """
+        Receive a new connection. Returns whether requests are to be read from it.
+        """
+        ...
+
+    def is_early(self, request: Request) -> bool:
+        """
+        Whether a request is to be answered as soon as its head has arrived.
+        """
+        ...
+
     async def serve(self, connection: "Connection", request: Request) -> bool:
         """
         Answer. Returns whether the connection can serve another request.
@@ -98,12 +110,16 @@ class Connection(asyncio.Protocol):
         self.keeps_alive: bool = True
         self.task: asyncio.Task[None] | None = None
         self.request: Request | None = None
+        self.stale: bool = False
+        """Whether the next byte that arrives is answered with a reset."""
+        self.deaf: bool = False
+        """Whether what arrives is thrown away."""
         self._host = host
         self._transport: asyncio.Transport
         self._parser = h11.Connection(h11.SERVER)
-        self._head: h11.Request | None = None
+        self._head: Request | None = None
+        self._kept = False
         self._ahead = 0
-        self._deaf = False
         self._more: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
@@ -118,7 +134,11 @@ class Connection(asyncio.Protocol):
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
+        if self.deaf:
+            return
+        if self.stale:
+            self._leave()
+            self.reset()
             return
         if self.request is not None:
             self._ahead += len(data)
@@ -184,20 +204,35 @@ class Connection(asyncio.Protocol):
         """
         self._transport.abort()
 
+    def close_if_idle(self) -> None:
+        """
+        Hang up if the connection is kept for a request that has not begun to arrive.
+        """
+        begun = self._head is not None or self._parser.trailing_data[0]
+        if self._kept and not begun and not self._transport.is_closing():
+            # Now, not in the loop's next turn: the client should notice before it calls.
+            self._transport.write_eof()
+            self.close()
+
     # The task.
 
     async def _run(self) -> None:
+        if not await self._host.welcome(self):
+            return
         try:
             while await self._host.serve(self, await self._read()):
                 self._renew()
+            if self.deaf and not self._transport.is_closing():
+                await self._linger()
         except BadRequest as bad:
-            await self._host.refuse(self, self._beginning(), bad)
+            nothing = Request(self.number, "", "", "", {}, b"")
+            await self._host.refuse(self, self._head or nothing, bad)
             await self._linger()
         self.close()
 
     async def _read(self) -> Request:
         """
-        Wait for a whole request.
+        Wait for a whole request, or for the head of one that is answered without more.
         """
         body = bytearray()
         told = False
@@ -209,13 +244,18 @@ class Connection(asyncio.Protocol):
                     told = True
                 await self._data()
             elif isinstance(event, h11.Request):
-                self._head = event
-                self._measure(int(dict(event.headers).get(b"content-length", 0)))
+                self._head = head = self._beginning(event)
+                if self._host.is_early(head):
+                    self.deaf = True
+                    return self._arrived(head)
+                self._measure(int(head.headers.get("content-length", 0)))
             elif isinstance(event, h11.Data):
                 body += event.data
                 self._measure(len(body))
             else:
-                return self._arrived(bytes(body))
+                assert self._head is not None
+                self._head.body = bytes(body)
+                return self._arrived(self._head)
 
     def _next_event(self) -> object:
         try:
@@ -232,23 +272,20 @@ class Connection(asyncio.Protocol):
         self._more = asyncio.get_running_loop().create_future()
         await self._more
 
-    def _arrived(self, body: bytes) -> Request:
-        self.request = request = self._beginning()
-        request.body = body
+    def _arrived(self, request: Request) -> Request:
+        self.request = request
         self.keeps_alive = (
-            request.http_version == "1.1"
+            not self.deaf
+            and request.http_version == "1.1"
             and "close" not in request.headers.get("connection", "").lower()
         )
         self._host.arrived(request)
         return request
 
-    def _beginning(self) -> Request:
+    def _beginning(self, head: h11.Request) -> Request:
         """
-        What is known of a request that has not arrived whole.
+        What is known of a request by its head.
         """
-        head = self._head
-        if head is None:
-            return Request(self.number, "", "", "", {}, b"")
         headers: dict[str, str] = {}
         for raw_name, raw_value in head.headers:
             name, value = raw_name.decode(), raw_value.decode("latin-1")
@@ -269,10 +306,11 @@ class Connection(asyncio.Protocol):
             self._parser.receive_data(ahead)
         self.request = None
         self._head = None
+        self._kept = True
         self._ahead = 0
 
     async def _linger(self) -> None:
-        self._deaf = True
+        self.deaf = True
         await self.drain()
         self._transport.write_eof()
         try:

@@ -34,7 +34,11 @@ class Request:
     body: bytes
 
     number: int = 0
-    """From 1, in the order in which requests arrived whole."""
+    """
+    From 1, in the order in which requests arrived whole.
+
+    One that an answer struck *at* head counts with its head, and has no body.
+    """
 
     arrival: float = 0.0
     """When it had arrived whole, in the event loop's time."""
@@ -60,6 +64,9 @@ class Request:
     """When it stopped being open, in the event loop's time."""
 
     http_version: str = "1.1"
+
+    fault: str = ""
+    """The name of the fault that it got, where that has one."""
 
     @property
     def streaming(self) -> bool:

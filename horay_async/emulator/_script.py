@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import itertools
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from . import _wire
@@ -22,9 +22,13 @@ Bytes to send, seconds to wait, an event to wait for, or something to call.
 A callable may be async; bytes that it returns are sent.
 """
 
-End = Literal["finish", "close", "reset", "hang"]
+At = Literal["request", "head", "accept", "listen"]
+
+End = Literal["finish", "close", "reset", "hang", "stale"]
 
 Framing = Literal["chunked", "length", "close", "raw"]
+
+_WHOLE = ("finish", "stale")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,18 @@ class Answer:
     *end* says what comes after the last item. *finish* completes the answer and keeps
     the connection for the next request (unless its framing or the client wants it
     closed). *close* hangs up without completing a chunked body; *reset* does so with a
-    TCP reset; *hang* keeps the connection open and silent until the client leaves.
+    TCP reset; *hang* keeps the connection open and silent until the client leaves;
+    *stale* finishes, keeps the connection and resets it when the next request arrives.
+
+    *at* says when the answer strikes:
+
+    - *request*: when a request has arrived whole.
+    - *head*: when a request's head has arrived, before its body is read. What the client
+      still sends is thrown away, and the connection is closed after the answer.
+    - *accept*: when the next connection is accepted, before a byte is read. Status and
+      headers are not sent: the body is *raw*, and *finish* is *close*.
+    - *listen*: when no request is being answered. The port refuses connections until the
+      steps in *before* are done; nothing is sent.
     """
 
     status: int = 200
@@ -56,6 +71,8 @@ class Answer:
 
     before: Iterable[Step] = ()
     """What to wait for before the head is sent."""
+
+    at: At = "request"
 
     @classmethod
     def sse(
@@ -154,36 +171,6 @@ def _typed(content_type: str, headers: _wire.Headers) -> list[tuple[str, str]]:
     return [("content-type", content_type), *named]
 
 
-Chosen = Answer | None
-
-Scripted = Chosen | Callable[[Request], Chosen | Awaitable[Chosen]]
-"""An answer, None for the normal service, or what chooses one, seeing the request."""
-
-
-@dataclass(slots=True)
-class Script:
-    """
-    The answers that successive requests of one method get.
-    """
-
-    waiting: dict[str, list[Scripted]] = field(default_factory=dict)
-
-    def add(self, method: str, answers: Iterable[Scripted]) -> None:
-        self.waiting.setdefault(method, []).extend(answers)
-
-    async def next(self, request: Request) -> Chosen:
-        """
-        The answer for this request; None if the script has nothing for it.
-        """
-        if not (waiting := self.waiting.get(request.method)):
-            return None
-        answer = waiting.pop(0)
-        if callable(answer):
-            chosen = answer(request)
-            return await chosen if inspect.isawaitable(chosen) else chosen
-        return answer
-
-
 async def play(answer: Answer, connection: Connection, request: Request) -> bool:
     """
     Send a scripted answer. Returns whether the connection can serve another request.
@@ -199,12 +186,32 @@ async def play(answer: Answer, connection: Connection, request: Request) -> bool
         headers = _headers(answer.headers, framing, body, keep=keep)
         connection.write(_wire.head(answer.status, headers))
     if framing == "chunked":
-        last = _wire.LAST_CHUNK if answer.end == "finish" else b""
+        last = _wire.LAST_CHUNK if answer.end in _WHOLE else b""
         await _do(body, connection, _wire.chunk, last)
     else:
         await _do(body, connection)
+    if answer.end == "stale":
+        connection.stale = True
     await _end(answer.end, connection)
-    return answer.end == "finish" and keep
+    return answer.end in _WHOLE and keep
+
+
+async def greet(answer: Answer, connection: Connection) -> None:
+    """
+    Treat a new connection as the answer says, instead of reading from it.
+    """
+    await _do(answer.before, connection)
+    await _do(answer.body, connection)
+    await _end(answer.end, connection)
+    connection.close()
+
+
+async def wait(steps: Iterable[Step]) -> None:
+    """
+    Do the steps; nobody is there to be sent what they give.
+    """
+    for step in steps:
+        await _data(step)
 
 
 async def _end(end: End, connection: Connection) -> None:

@@ -5,20 +5,25 @@ The server: a listening socket, and what everybody behind it shares.
 import asyncio
 import secrets
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Literal, Self
 
 from . import _limits, _wire
 from ._connection import BadRequest, Connection
+from ._door import Door
 from ._exchange import Exchange
 from ._families import HORAY, Refusal
 from ._report import Report, Request
 from ._routes import Desk, refuse, service_of
-from ._script import Script, Scripted, play
+from ._script import Answer, Step, greet, play, wait
 from ._text import load
+from ._turns import ChoiceError, Script, Scripted
 from ._voices import Echo, Ngram, Voice
 from ._writing import Pace
+from .faults import Fault
 
 
 class Emulator:
@@ -38,6 +43,12 @@ class Emulator:
 
     *newline* ("\\n", "\\r\\n" or "\\r") ends the lines of event streams; with *ping_every*
     (seconds) a silent stream carries comments.
+
+    *faults* are names of `FAULTS` and their shares: with {"reset-mid-chunk": 0.05} one
+    POST request in twenty gets that answer instead of its own, at random; a fault that
+    strikes before a request gets its share of the connections. *seed* repeats the
+    sequence. Besides, a request can choose a fault for itself, with the header
+    `x-emulator-fault: reset-mid-chunk`, and `script` writes down what comes next.
     """
 
     def __init__(
@@ -56,6 +67,8 @@ class Emulator:
         max_body: int = 10 << 20,
         keep_requests: int | None = None,
         backlog: int = 4096,
+        faults: Mapping[str, float] | None = None,
+        seed: int | None = None,
     ) -> None:
         if mode not in {"ngram", "echo"}:
             raise ValueError(f'mode must be "ngram" or "echo", not {mode!r}')
@@ -65,6 +78,8 @@ class Emulator:
         self.max_body = max_body
         self.errors: list[Exception] = []
         """What went wrong in the emulator itself, or in a script's callables."""
+        self.struck: Counter[str] = Counter()
+        """How often each named fault has struck so far."""
         self._models = models
         self._api_keys = api_keys
         self._pace = Pace(
@@ -74,13 +89,15 @@ class Emulator:
         )
         self._rate = requests_per_second
         self._newline = newline.encode()
-        self._backlog = backlog
         self._report = Report(keep_requests)
-        self._script = Script()
+        self._script = Script(faults, seed)
         self._nonce = secrets.token_hex(4)
         self._open: set[Connection] = set()
         self._desk: Desk
-        self._server: asyncio.Server | None = None
+        self._door = Door(lambda: Connection(self), backlog)
+        self._started = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._greeted: set[Connection] = set()
         self._closing = False
 
     # Its life.
@@ -98,21 +115,23 @@ class Emulator:
             models=self._models,
             bucket=None if self._rate is None else _limits.Bucket(self._rate),
         )
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), self.host, self.port, backlog=self._backlog
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._door.open(self.host, self.port)
+        self._started = True
         self._desk.address = self.address
         self._report.wake()
+        self._look_ahead()
 
     async def aclose(self) -> None:
         """
         Stop listening and drop all connections, whatever they are doing. Twice is fine.
         """
-        if self._server is None:
+        if not self._started:
             return
         self._closing = True
-        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._door.close()
         for request in list(self._report.open):
             self._report.end(request, "dropped", self._now())
         tasks = [connection.task for connection in self._open if connection.task]
@@ -121,7 +140,7 @@ class Emulator:
         await asyncio.gather(*tasks, return_exceptions=True)
         # An aborted connection is told of its loss in the loop's next turn.
         await self._report.until(lambda: not self._open, 5, "end of the connections")
-        await self._server.wait_closed()
+        await self._door.wait_closed()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -141,7 +160,14 @@ class Emulator:
 
     @property
     def started(self) -> bool:
-        return self._server is not None
+        return self._started
+
+    @property
+    def listening(self) -> bool:
+        """
+        Whether connections are accepted: not while an answer *at* listen refuses them.
+        """
+        return self._door.is_open
 
     @property
     def address(self) -> str:
@@ -168,10 +194,23 @@ class Emulator:
         """
         Give each of the next requests of a method its answer; then service goes on.
 
-        None is the normal answer. A function is given the request and returns one of
-        these. Scripted answers ask for no key and count towards no rate.
+        An answer can be an `Answer`, a fault or its name ("reset-mid-chunk"), or None for
+        the normal one. A function is given the request and returns one of these.
+        Scripted answers ask for no key and count towards no rate.
+
+        Where an answer strikes before a request (*at* accept or listen), successive
+        calls still get them in order: while it is the next in line no connection is
+        kept, so that the next call has to make one, which meets it. Requests on other
+        connections get the normal service meanwhile.
+
+        Call it on the emulator's event loop.
+
+        Raises:
+            ValueError: No fault has that name; nothing was added.
         """
         self._script.add(method, answers)
+        if self._started:
+            self._look_ahead()
 
     # What it saw.
 
@@ -282,6 +321,30 @@ class Emulator:
 
     def left(self, request: Request) -> None:
         self._report.end(request, "disconnected", self._now())
+        self._look_ahead()
+
+    async def welcome(self, connection: Connection) -> bool:
+        turn = self._script.take("accept") or self._script.roll()
+        if turn is None:
+            return True
+        answer = self._strike(turn, connection.number)
+        if answer.at == "listen":  # by chance: this connection has been accepted
+            self._refuse_connections(answer)
+            return True
+        connection.deaf = True
+        self._greeted.add(connection)
+        try:
+            await greet(answer, connection)
+        except Exception as error:  # noqa: BLE001 -- kept for aclose, not swallowed
+            self.errors.append(error)
+            connection.close()
+        finally:
+            self._greeted.discard(connection)
+            self._look_ahead()
+        return False
+
+    def is_early(self, request: Request) -> bool:
+        return self._script.is_early(request)
 
     async def serve(self, connection: Connection, request: Request) -> bool:
         try:
@@ -295,7 +358,8 @@ class Emulator:
                 await refuse(exchange, failure)
             keep = False
         self._report.end(request, "finished", self._now())
-        return keep
+        self._look_ahead()
+        return keep and self._script.ahead is None
 
     async def refuse(
         self, connection: Connection, request: Request, bad: BadRequest
@@ -306,12 +370,70 @@ class Emulator:
         await refuse(exchange, Refusal(bad.status, bad.reason))
 
     async def _serve(self, connection: Connection, request: Request) -> bool:
-        scripted = await self._script.next(request)
-        if scripted is not None:
-            return await play(scripted, connection, request)
+        try:
+            answer = await self._script.next(request)
+        except ChoiceError as error:
+            exchange = self._exchange(connection, request)
+            await refuse(exchange, Refusal(400, str(error)))
+            return exchange.keep
+        if self._script.ahead is not None:
+            connection.keeps_alive = False
+        if answer is not None:
+            self.struck[request.fault] += bool(request.fault)
+            return await play(answer, connection, request)
         exchange = self._exchange(connection, request)
         await self._desk.answer(exchange)
         return exchange.keep
+
+    # Faults that strike before a request.
+
+    def _look_ahead(self) -> None:
+        """
+        Make ready for what strikes before a request, if that is next in line.
+        """
+        ahead = self._script.ahead
+        if ahead is None or self._closing:
+            return
+        for connection in list(self._open):
+            connection.close_if_idle()
+        busy = self._report.open or self._greeted
+        if ahead == "listen" and self._door.is_open and not busy:
+            turn = self._script.take("listen")
+            assert turn is not None
+            self._refuse_connections(self._strike(turn))
+
+    def _strike(self, turn: Answer | Fault, connection: int = 0) -> Answer:
+        """
+        The answer that strikes before there is a request.
+        """
+        if isinstance(turn, Answer):
+            return turn
+        self.struck[turn.name] += 1
+        nothing = Request(connection, "", "", "", {}, b"")
+        return replace(turn.answer(nothing), at=turn.at)
+
+    def _refuse_connections(self, answer: Answer) -> None:
+        if not self._door.is_open:
+            return
+        self._door.shut()
+        self._report.wake()
+        task = asyncio.get_running_loop().create_task(self._reopen(answer.before))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reopen(self, before: Iterable[Step]) -> None:
+        """
+        Listen again when the steps are done.
+        """
+        try:
+            await wait(before)
+        except Exception as error:  # noqa: BLE001 -- kept for aclose, not swallowed
+            self.errors.append(error)
+        await self._door.reopen()
+        self._report.wake()
+        self._look_ahead()
+
+    # Answers.
 
     def _exchange(self, connection: Connection, request: Request) -> Exchange:
         service = service_of(request.path)
