@@ -37,7 +37,7 @@ MAP = "Many prompts"
 SOCKET = "Over a websocket"
 FAN_OUT = "Many answers"
 LOCAL = "A model on your own machine"
-PYTEST = "In tests"
+PYTEST = "Test your app"
 
 
 def run(folder, heading):
@@ -114,8 +114,9 @@ def test_local_model(tmp_path, llama):
 
 def test_the_readers_own_test(tmp_path):
     """
-    The example passes under pytest, in a folder with nothing else in it.
+    The example passes under pytest, in a folder with nothing in it but the app.
     """
+    save(tmp_path, "app.py", WEB)
     path = save(tmp_path, "test_mine.py", PYTEST)
     env = CLEAN | {"PYTHONPATH": str(HOUSE)}
     words = "-m", "pytest", "-q", "-W", "error", path
