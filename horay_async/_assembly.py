@@ -10,8 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from ._codec import usage_of
-from ._tool_calls import OpenCall, ToolCalls, keep_unknown, unreadable, whole
+from ._codec import usage_of, whole
+from ._structure import MAX_ITEMS
+from ._tool_calls import (
+    OpenCall,
+    ToolCalls,
+    keep_unknown,
+    too_many,
+    unreadable,
+)
 from ._values import Partial, PartialChoice, Token, Usage
 
 
@@ -66,18 +73,28 @@ class Assembly:
         """
         return bool(self._choices)
 
-    def add(self, chunk: Mapping[str, Any], *, odd: bool = False) -> list[Token]:
+    def add(
+        self,
+        chunk: Mapping[str, Any],
+        *,
+        odd: bool = False,
+        into: list[Token] | None = None,
+    ) -> list[Token]:
         """
-        Fold one chunk in and return its tokens; none for roles, usage and tool calls.
+        Fold one chunk in and return its tokens; none for roles, usage and tool calls, nor
+        for choices that nobody asked for.
 
         A whole reply is taken as well: some servers answer a stream with one.
 
         Args:
             odd: The JSON was one that only the second decoder took, so its strings may
                 hold half a UTF-16 pair.
+            into: Where the tokens are put, as they are found: those of a chunk of which a
+                part cannot be read count, too.
 
         Raises:
-            APIResponseValidationError: A part of the chunk is of a type that cannot be read.
+            APIResponseValidationError: A part of the chunk is of a type that cannot be read,
+                or there are too many choices or tool calls.
         """
         if "id" not in self._head:
             # Azure begins with an empty chunk, and TGI's ids are all empty.
@@ -93,7 +110,7 @@ class Assembly:
             return []
         if not isinstance(choices, list):
             raise unreadable("choices", choices, "a list")
-        tokens: list[Token] = []
+        tokens: list[Token] = [] if into is None else into
         for position, raw in enumerate(choices):
             if not isinstance(raw, dict):
                 raise unreadable(f"choices[{position}]", raw, "an object")
@@ -108,7 +125,10 @@ class Assembly:
             index = position
         choice = self._choices.get(index)
         if choice is None:
+            if len(self._choices) >= max(self.n, MAX_ITEMS):
+                raise too_many("choices", len(self._choices))
             choice = self._choices[index] = _Choice(index)
+            choice.asked_for = len(self._choices) <= self.n
         return choice
 
     def _fold(
@@ -117,14 +137,17 @@ class Assembly:
         delta = raw.get("delta") or raw.get("message")
         if not delta:
             content, thought = raw.get("text"), ""
+            if content and not isinstance(content, str):
+                content = _text_of(content)
         elif isinstance(delta, dict):
             content = delta.get("content")
+            # Before the rest: what cannot be read leaves nothing behind.
+            if content and not isinstance(content, str):
+                content = _text_of(content)
             # Nearly every delta is just {"content": ...}.
             thought = "" if len(delta) == 1 and content else self._rest(choice, delta)
         else:
             raise unreadable("delta", delta, "an object")
-        if content and not isinstance(content, str):
-            content = _text_of(content)
         if odd or choice.halves:
             final = bool(raw.get("finish_reason"))
             content = choice.mended("content", content or "", final=final)
@@ -133,7 +156,8 @@ class Assembly:
             choice.parts.append(content)
         if content or thought:
             self.pieces += 1
-            tokens.append(Token(content or "", choice.index, thought))
+            if choice.asked_for:
+                tokens.append(Token(content or "", choice.index, thought))
         reason = raw.get("finish_reason")
         if reason or raw.get("logprobs") or not _CHOICE.issuperset(raw):
             self._fold_aside(choice, raw)
@@ -145,14 +169,7 @@ class Assembly:
         if choice.role is None:
             # Some servers repeat it in every delta.
             choice.role = delta.get("role") or None
-        thought = ""
-        for name in _REASONING:
-            if isinstance(piece := delta.get(name), str) and piece:
-                thought = thought or piece
-                choice.thoughts.setdefault(name, []).append(piece)
-        if isinstance(refusal := delta.get("refusal"), str) and refusal:
-            choice.refusal.append(refusal)
-            self.pieces += 1
+        # First what may be unreadable: of that, nothing is to be kept.
         if calls := delta.get("tool_calls"):
             if not isinstance(calls, list):
                 raise unreadable("tool_calls", calls, "a list")
@@ -163,6 +180,14 @@ class Assembly:
                 raise unreadable("function_call", call, "an object")
             choice.call_function(call)
             self.pieces += 1
+        thought = ""
+        for name in _REASONING:
+            if isinstance(piece := delta.get(name), str) and piece:
+                thought = thought or piece
+                choice.thoughts.setdefault(name, []).append(piece)
+        if isinstance(refusal := delta.get("refusal"), str) and refusal:
+            choice.refusal.append(refusal)
+            self.pieces += 1
         if not _DELTA.issuperset(delta):
             _grow_unknown(choice.message_extra, delta, _DELTA)
         return thought
@@ -172,7 +197,7 @@ class Assembly:
         Fold in what stands beside the delta.
         """
         if reason := raw.get("finish_reason"):
-            self.ended += choice.finish_reason is None
+            self.ended += choice.asked_for and choice.finish_reason is None
             choice.finish_reason = reason
         logprobs = raw.get("logprobs")
         if isinstance(logprobs, dict):
@@ -207,7 +232,7 @@ class Assembly:
         tokens = []
         for choice in self._ordered():
             text, thought = choice.text(), choice.reasoning()
-            if text or thought:
+            if choice.asked_for and (text or thought):
                 tokens.append(Token(text, choice.index, thought))
         return tokens
 
@@ -275,6 +300,7 @@ class _Choice:
     """
 
     __slots__ = (
+        "asked_for",
         "extra",
         "finish_reason",
         "function_call",
@@ -291,6 +317,10 @@ class _Choice:
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.asked_for = True
+        """
+        Whether it is one of the *n*: some servers send more.
+        """
         self.parts: list[str] = []
         self.role: str | None = None
         self.refusal: list[str] = []

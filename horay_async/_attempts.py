@@ -6,32 +6,32 @@ first token.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import random
 import time
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-import attrs
-
-from ._codec import describe, status_error_of
+from ._call import Call
 from ._errors import (
     APIConnectionError,
     APIError,
     APIStatusError,
+    ConnectTimeoutError,
     DeadlineExceeded,
     FirstTokenTimeoutError,
     HorayError,
     IncompleteStreamError,
+    PoolTimeoutError,
     RateLimitError,
 )
-from ._events import AttemptFailed, AttemptStarted, CallEnded, Hook, tell
+from ._events import Hook, Report
 from ._governor import Governor, Lease
-from ._intake import redacted
+from ._late import LateT, tell
 from ._limits import Expired, Limit, Limits
 from ._policy import (
+    INSTANT,
     LONGEST_WAIT,
     Failure,
     GiveUp,
@@ -41,55 +41,11 @@ from ._policy import (
     rate_limits,
 )
 from ._session import Body, Session
-from ._timeouts import PLAIN_DEADLINE, Timeouts
+from ._timeouts import Timeouts
 from ._values import Meta, Outcome, Timings, Usage, counted
 
 
 T = TypeVar("T")
-
-ERROR_BODY_LIMIT: Final = 1 << 20
-"""
-Bytes that are read of an error's body.
-"""
-
-ERROR_BODY_SECONDS: Final = 10.0
-"""
-How long we wait for an error's body: the status has said the most important.
-"""
-
-
-@attrs.frozen(kw_only=True)
-class Call:
-    """
-    What is sent, the same in every attempt.
-    """
-
-    method: str
-
-    path: str
-
-    service: str
-    """
-    The service's name, for messages.
-    """
-
-    gate: Hashable
-    """
-    What shares a rate limit: origin, key and model.
-    """
-
-    body: bytes | None = attrs.field(default=None, repr=False)
-
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-
-    query: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-
-    stream: bool = False
-
-    secret: str | None = attrs.field(default=None, repr=False)
-    """
-    The key: cut out of what a server echoes before an error carries it.
-    """
 
 
 class Attempts:
@@ -101,19 +57,21 @@ class Attempts:
         "__weakref__",
         "_begun",
         "_call",
+        "_clock",
+        "_departed",
         "_free_used",
         "_governor",
-        "_hook",
         "_lease",
         "_limit",
         "_limits",
         "_loop",
         "_policy",
+        "_report",
         "_retries",
-        "_running",
         "_session",
         "count",
         "deadline",
+        "refused",
         "sent",
         "timeouts",
         "timings",
@@ -134,14 +92,21 @@ class Attempts:
         self._session = session
         self._governor = governor
         self._policy = policy
-        self._hook = hook
+        self._report = Report(hook, call.method, call.path)
         self._begun = self._loop.time()
         self._lease: Lease | None = None
         self._limits = Limits()
+        # What bounds the exchange under way. Not a local: it knows the task, which may hold
+        # an error as its result, whose traceback holds the locals.
+        self._clock: Limit | None = None
         self._free_used = False
         self._retries = 0
-        self._running = False
+        self._departed = False
         self.timeouts = timeouts
+        self.refused = False
+        """
+        The last attempt was refused by its status.
+        """
         self.timings = Timings()
         self.count = 0
         """
@@ -149,16 +114,15 @@ class Attempts:
         """
         self.sent = self._begun
         """
-        When the last one was sent, by the loop's clock.
+        When the last one went out, by the loop's clock.
         """
-        limit = timeouts.deadline
-        if limit is None:
-            limit = math.inf if call.stream else PLAIN_DEADLINE
-        self._limit = limit
-        self.deadline: float | None = None if math.isinf(limit) else self._begun + limit
+        self._limit = timeouts.bound(stream=call.stream)
+        self.deadline: float | None = None
         """
         When the whole call must be over, by the loop's clock; None: never.
         """
+        if not math.isinf(self._limit):
+            self.deadline = self._begun + self._limit
 
     async def run(self, read: Callable[[Body], Awaitable[T]]) -> T:
         """
@@ -172,15 +136,19 @@ class Attempts:
         while True:
             body = None
             try:
-                async with self.limit(self.deadline, self.deadline_exceeded):
+                async with self.limit(
+                    self.deadline, self.deadline_exceeded
+                ) as self._clock:
                     await self._take_lease()
                     body = await self._exchange()
                     answer = await read(body)
             except APIError as error:
-                _let_go(body)
+                if body is not None:
+                    body.drop()
                 await self.judge(error, body)
             except BaseException:
-                _let_go(body)
+                if body is not None:
+                    body.drop()
                 self.settle()
                 raise
             else:
@@ -200,9 +168,11 @@ class Attempts:
         """
         while True:
             try:
-                async with self.limit(self.deadline, self.deadline_exceeded) as limit:
+                async with self.limit(
+                    self.deadline, self.deadline_exceeded
+                ) as self._clock:
                     await self._take_lease()
-                    return await self._exchange(limit)
+                    return await self._exchange()
             except APIError as error:
                 await self.judge(error)
             except BaseException:
@@ -211,49 +181,68 @@ class Attempts:
 
     async def _take_lease(self) -> None:
         asked = self._loop.time()
-        # Of the attempts before only the waiting counts on: their errors keep the rest.
-        self.timings = Timings(governor=self.timings.governor)
-        if self.count:
-            # It has waited longest, and has the fewest retries left: it goes first.
-            lease = self._governor.lease(self._call.gate, tries=self.count)
-        else:
-            lease = self._governor.lease(self._call.gate)
-        self._lease = await lease
-        self.sent = self._loop.time()
-        self.timings.governor += self.sent - asked
+        try:
+            # Who has had tries has waited longest, and has the fewest left: it goes first.
+            gate = self._call.gate
+            self._lease = await self._governor.lease(gate, tries=self.count)
+        finally:
+            self.sent = self._loop.time()
+            self.timings.governor += self.sent - asked
 
-    async def _exchange(self, limit: Limit | None = None) -> Body:
-        """
-        Args:
-            limit: To be the first token's, once the request is on its way.
-        """
+    async def _exchange(self) -> Body:
         call = self._call
 
         def departed() -> None:
+            self._departed = True
             self.sent = self._loop.time()
-            if limit is not None:
-                limit.move(*self._header_limit())
+            if call.stream and self._clock is not None:
+                self._clock.move(*self._header_limit())
 
         self.count += 1
-        self._running = True
-        started = AttemptStarted(attempt=self.count, method=call.method, path=call.path)
-        tell(self._hook, started)
-        body = await self._session.exchange(
-            call.method,
-            call.path,
-            body=call.body,
-            headers=call.headers,
-            query=call.query,
-            stream=call.stream,
-            connect=self.timeouts.connect,
-            departed=departed,
-        )
+        self._report.started(self.count)
+        try:
+            body = await self._session.exchange(
+                call.method,
+                call.path,
+                body=call.body,
+                headers=call.headers,
+                query=call.query,
+                stream=call.stream,
+                connect=self.timeouts.connect,
+                departed=departed,
+            )
+        except BaseException as error:
+            self._note_connecting(error)
+            raise
         self.timings.headers = self._loop.time() - self.sent
+        self.timings.pool, self.timings.connect = body.pool, body.connect
         if not 200 <= body.status < 300:
-            raise await self._refusal(body)
+            # From here on a clock would say less than the status.
+            self.refused = True
+            if self._clock is not None:
+                self._clock.move(None, self.deadline_exceeded)
+            refusal = call.refusal(body, self._time_left())
+            raise (await refusal).with_facts(meta=self.meta(body))
         if self._lease is not None:
             self._lease.admitted()
         return body
+
+    def _note_connecting(self, error: BaseException) -> None:
+        """
+        No response came, and still it is known where the time went.
+        """
+        timings, facts = self.timings, error.__dict__
+        if "pool" in facts:
+            timings.pool, timings.connect = facts["pool"], facts["connect"]
+        clock = f"{self.timeouts.connect:g} s (connect)"
+        if isinstance(error, PoolTimeoutError):
+            self.late(error, f"{self._crowd()} for {clock}")
+        elif isinstance(error, ConnectTimeoutError):
+            self.late(error, f"no connection to {self._session.where} within {clock}")
+
+    def _crowd(self) -> str:
+        limit = self._session.stats().limit
+        return f"all {counted(limit, 'connection')} in use"
 
     def _header_limit(self) -> tuple[float | None, Expired]:
         first = self.timeouts.first_token
@@ -262,25 +251,11 @@ class Attempts:
             return self.deadline, self.deadline_exceeded
         return (None if math.isinf(when) else when), self.no_first_token
 
-    async def _refusal(self, body: Body) -> APIError:
-        """
-        Make the error of an answer that is not 2xx; the connection is done with.
-        """
-        try:
-            content = self.redact(await _explanation(body))
-        finally:
-            body.drop()
-        facts = describe(content, status=body.status, content_type=body.content_type)
-        error = status_error_of(
-            facts, status=body.status, in_stream=False, service=self._call.service
-        )
-        return error.with_facts(content=content, meta=self.meta(body))
-
     def redact(self, content: bytes) -> bytes:
         """
-        The bytes without our key, plain or as JSON spells it: some servers echo it.
+        The bytes without our key.
         """
-        return redacted(content, self._call.secret)
+        return self._call.redact(content)
 
     # Judging -------------------------------------------------------------------------
 
@@ -291,6 +266,26 @@ class Attempts:
         Raises:
             APIError: This one, with its facts completed, when there is no use.
         """
+        try:
+            verdict = self._verdict(error, body)
+            closed = isinstance(error, RateLimitError) and self._close_gate(verdict)
+            if isinstance(verdict, GiveUp):
+                error.retry_after = verdict.retry_after
+                raise error
+        finally:
+            # Only now: the place that it frees is not for a gate that has just closed.
+            self.settle()
+            # Its traceback holds this frame: a cycle, which would wait for the collector.
+            del error
+        self._free_used = self._free_used or verdict.free
+        self._retries += not verdict.free
+        # Of this attempt only the waiting counts on: its error keeps the rest.
+        self.timings = Timings(governor=self.timings.governor)
+        self._departed = self.refused = False
+        if not closed:
+            await self._pause(verdict.wait)
+
+    def _verdict(self, error: APIError, body: Body | None) -> Retry | GiveUp:
         self.complete(error, body)
         verdict = decide(
             self._failure(error),
@@ -299,39 +294,31 @@ class Attempts:
             free_used=self._free_used,
             now=time.time(),
             dice=random.random(),  # noqa: S311 -- spreads callers, guards nothing
-            time_left=self.deadline and self.deadline - self._loop.time(),
+            time_left=self._time_left(),
         )
-        self._tell_failure(error, verdict)
-        closed = isinstance(error, RateLimitError) and self._close_gate(verdict)
-        # Only now: the place that it frees is not for a gate that has just closed.
-        self.settle()
-        if isinstance(verdict, GiveUp):
-            error.retry_after = verdict.retry_after
-            raise error
-        self._free_used = self._free_used or verdict.free
-        self._retries += not verdict.free
-        if not closed:
-            began = self._loop.time()
-            async with self.limit(self.deadline, self.deadline_exceeded):
-                await asyncio.sleep(verdict.wait)
-            self.timings.governor += self._loop.time() - began
+        wait = verdict.wait if isinstance(verdict, Retry) else None
+        self._report.failed(error, wait, verdict.reason)
+        return verdict
 
-    def _tell_failure(self, error: APIError, verdict: Retry | GiveUp) -> None:
-        # What fails between two attempts, in the queue say, is none of them.
-        if self._running:
-            self._running = False
-            failed = AttemptFailed(
-                attempt=self.count,
-                error=error,
-                wait=verdict.wait if isinstance(verdict, Retry) else None,
-                reason=verdict.reason,
-            )
-            tell(self._hook, failed)
+    async def _pause(self, seconds: float) -> None:
+        if INSTANT:  # a test: it counts as waited
+            self._begun -= seconds
+            self.deadline = self.deadline and self.deadline - seconds
+            self.timings.governor += seconds
+            return
+        began = self._loop.time()
+        async with self.limit(self.deadline, self.deadline_exceeded):
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                self.timings.governor += self._loop.time() - began
 
     def _close_gate(self, verdict: Retry | GiveUp) -> bool:
         """
         Make everyone wait who shares the limit, us included, in the order of coming.
         """
+        if INSTANT:
+            return False
         if isinstance(verdict, Retry):
             wait = verdict.wait
         elif verdict.retry_after is None or verdict.retry_after > LONGEST_WAIT:
@@ -345,12 +332,9 @@ class Attempts:
         """
         Add what this room knows to an error: meta, and the time since the beginning.
         """
-        facts = error.__dict__
-        if body is None and "pool" in facts:
-            # No response came, and still it is known where the time went.
-            self.timings.pool, self.timings.connect = facts["pool"], facts["connect"]
         if error.meta.status is None:
-            error.meta = self.meta(body, reused=facts.get("reused", False))
+            reused = error.__dict__.get("reused", False)
+            error.meta = self.meta(body, reused=reused)
         error.elapsed = self._loop.time() - self._begun
 
     def _failure(self, error: APIError) -> Failure:
@@ -365,6 +349,9 @@ class Attempts:
             reused=facts.get("reused", False),
             answered=facts.get("answered", False),
         )
+
+    def _time_left(self) -> float | None:
+        return None if self.deadline is None else self.deadline - self._loop.time()
 
     # Clocks and aborting -------------------------------------------------------------
 
@@ -388,38 +375,37 @@ class Attempts:
         """
         self._limits.stop(error)
 
-    def deadline_exceeded(self) -> APIError:
+    def deadline_exceeded(self, **facts: Any) -> APIError:
         """
-        The error of the deadline's clock.
+        The error of the deadline's clock, with what is known of the answer.
         """
-        return self._told_now(
-            DeadlineExceeded(
-                f"the call took longer than its deadline of {self._limit:g} s"
-                f" ({counted(self.count, 'attempt')}{self._crowd()});"
-                " raise timeout= or Timeouts(deadline=...) to wait longer"
-            )
-        )
+        what = f"the call took longer than its deadline of {self._limit:g} s"
+        if self.timings.pool and not (self.timings.connect or self._departed):
+            what += f" ({self._crowd()})"
+        return self.late(DeadlineExceeded("", **facts), what)
 
-    def _crowd(self) -> str:
-        pool = self._session.stats()
-        if self.timings.headers is None and 0 < pool.limit <= pool.in_use:
-            return f", all {counted(pool.limit, 'connection')} in use"
-        return ""
-
-    def no_first_token(self) -> APIError:
+    def no_first_token(self, **facts: Any) -> APIError:
         """
         The error of the first token's clock.
         """
-        return self._told_now(
-            FirstTokenTimeoutError(
-                f"no content within {self.timeouts.first_token:g} s of sending;"
-                " raise Timeouts(first_token=...) to wait longer"
-            )
-        )
+        seconds = f"{self.timeouts.first_token:g} s"
+        error = FirstTokenTimeoutError("", **facts)
+        return self.late(error, f"no content within {seconds} of sending (first_token)")
 
-    def _told_now(self, error: APIError) -> APIError:
+    def late(self, error: LateT, what: str) -> LateT:
+        """
+        Complete the error of a clock that has run out.
+
+        Args:
+            what: What it was, for the beginning of its sentence.
+        """
+        timings, unanswered = self.timings, 0.0
+        if timings.headers is not None:
+            timings.body = self._loop.time() - self.sent - timings.headers
+        elif self._departed:
+            unanswered = self._loop.time() - self.sent
         self.complete(error, None)
-        return error
+        return tell(error, what, unanswered=unanswered)
 
     # Ending --------------------------------------------------------------------------
 
@@ -427,6 +413,7 @@ class Attempts:
         """
         Give the lease back. Twice is fine.
         """
+        self._clock = None
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.settle()
@@ -438,23 +425,17 @@ class Attempts:
         Args:
             reused: Where no body came: whether the connection had been used before.
         """
+        service, count, timings = self._call.service, self.count, self.timings
         if body is None:
-            return Meta(
-                service=self._call.service,
-                attempts=self.count,
-                reused=reused,
-                timings=self.timings,
-            )
-        self.timings.pool = body.pool
-        self.timings.connect = body.connect
+            return Meta(service=service, attempts=count, reused=reused, timings=timings)
         return Meta(
             status=body.status,
             headers=body.headers,
-            service=self._call.service,
-            attempts=self.count,
+            service=service,
+            attempts=count,
             reused=body.reused,
             rate_limits=rate_limits(body.headers),
-            timings=self.timings,
+            timings=timings,
         )
 
     def ended(
@@ -472,24 +453,4 @@ class Attempts:
         self.timings.total = self._loop.time() - self._begun
         if self.timings.headers is not None:
             self.timings.body = self._loop.time() - self.sent - self.timings.headers
-        ended = CallEnded(
-            path=self._call.path, outcome=outcome, meta=meta, usage=usage, error=error
-        )
-        tell(self._hook, ended)
-
-
-async def _explanation(body: Body) -> bytes:
-    """
-    The body of a refusal, as far as it comes: the status says more than that it broke off.
-    """
-    content = bytearray()
-    with contextlib.suppress(APIError, TimeoutError):
-        async with asyncio.timeout(ERROR_BODY_SECONDS):
-            while len(content) < ERROR_BODY_LIMIT and (block := await body.read()):
-                content += block
-    return bytes(content[:ERROR_BODY_LIMIT])
-
-
-def _let_go(body: Body | None) -> None:
-    if body is not None:
-        body.drop()
+        self._report.ended(outcome, meta, usage, error)

@@ -14,7 +14,7 @@ import attrs
 
 from ._codec import warm
 from ._errors import ClientClosedError, ConfigurationError
-from ._events import Hook
+from ._events import Hook, listen
 from ._fields import ChatArguments, CompletionArguments
 from ._governor import Governor
 from ._line import Line
@@ -24,6 +24,7 @@ from ._resources import Chat, Completions, Images, Models, User
 from ._services import Service
 from ._session import Session
 from ._settings import (
+    check_flag,
     check_headers,
     check_hook,
     check_query,
@@ -69,6 +70,7 @@ class AsyncHoray:
         ssl: tls.SSLContext | bool | str | None = None,
         session: aiohttp.ClientSession | None = None,
         on_event: Hook | None = None,
+        idempotency_keys: bool = False,
         validate: Validate = "documented",
         allow_insecure: bool | None = None,
     ) -> None:
@@ -96,6 +98,9 @@ class AsyncHoray:
                 to check nothing.
             session: An aiohttp session of your own; it is never closed.
             on_event: Called with each `AttemptStarted`, `AttemptFailed`, `CallEnded`.
+            idempotency_keys: Send an `Idempotency-Key` with each POST, a new one for each call
+                and the same in all its attempts, so that a server that knows the header
+                does not answer, and bill, twice. A header of your own of that name wins.
             validate: "documented" checks the documented ranges, "strict" refuses fields
                 that the service does not document, "off" does neither.
             allow_insecure: Send the key over plain http to another machine. Default:
@@ -126,6 +131,7 @@ class AsyncHoray:
             max_retries=check_retries(max_retries),
             validate=check_validate(validate),
             hook=check_hook(on_event),
+            idempotency_keys=check_flag("idempotency_keys", idempotency_keys),
         )
         if governor is not None and not hasattr(governor, "lease"):
             raise ConfigurationError(f"governor is {governor!r}, expected a Governor")
@@ -141,6 +147,7 @@ class AsyncHoray:
             Line(settings=settings, session=http, governor=governor or Governor())
         )
         warm()
+        listen()
 
     def _join(self, line: Line) -> None:
         self._line = line
@@ -159,6 +166,7 @@ class AsyncHoray:
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, str | float] | None = None,
         on_event: Hook | None = None,
+        idempotency_keys: bool | None = None,
         validate: Validate | None = None,
     ) -> Self:
         """
@@ -180,6 +188,9 @@ class AsyncHoray:
             },
             query={**old.query, **check_query(default_query, "default_query")},
             hook=old.hook if on_event is None else check_hook(on_event),
+            idempotency_keys=old.idempotency_keys
+            if idempotency_keys is None
+            else check_flag("idempotency_keys", idempotency_keys),
             validate=old.validate if validate is None else check_validate(validate),
         )
         client = object.__new__(type(self))

@@ -13,7 +13,7 @@ import weakref
 
 from typing import Final, Protocol
 
-from ._errors import APIError, StreamSilentError, StreamStalledError
+from ._errors import APITimeoutError, StreamSilentError, StreamStalledError
 from ._timeouts import Timeouts
 
 
@@ -29,7 +29,7 @@ class Timed(Protocol):
     What a clock acts upon.
     """
 
-    def ran_out(self, kind: type[APIError], clock: str, seconds: float) -> None:
+    def ran_out(self, kind: type[APITimeoutError], seconds: float) -> None:
         """
         Nothing came for so long.
         """
@@ -129,16 +129,16 @@ class Clocks:
                 timer.cancel()
         self._timer = self._deadline = None
 
-    def _due(self) -> tuple[float, type[APIError], str]:
+    def _due(self) -> tuple[float, type[APITimeoutError]]:
         """
-        When the next clock runs out, whose error that is, and its name.
+        When the next clock runs out, and the error of that.
         """
         stall, silence = self._timeouts.stall, self._timeouts.silence
         stalled = math.inf if stall is None else self._said + stall
         silent = math.inf if silence is None else self._heard + silence
         if silent < stalled:
-            return silent, StreamSilentError, "silence"
-        return stalled, StreamStalledError, "stall"
+            return silent, StreamSilentError
+        return stalled, StreamStalledError
 
     def _arm(self, now: float) -> None:
         when = now + TAIL if self._finished else self._due()[0]
@@ -154,12 +154,12 @@ class Clocks:
         if self._finished:
             timed.tail_over()
             return
-        when, kind, name = self._due()
+        when, kind = self._due()
         now = self._loop.time()
         if now < when:
             self._arm(now)
         else:
-            timed.ran_out(kind, name, getattr(self._timeouts, name))
+            timed.ran_out(kind, getattr(self._timeouts, kind.clock))
 
     def _out_of_time(self) -> None:
         timed = self._timed()

@@ -8,10 +8,11 @@ cattrs makes the values, one generated function a class.
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import orjson
@@ -33,6 +34,7 @@ from ._replies import (
     UserInfo,
 )
 from ._requests import ChatRequest, CompletionRequest, ImageRequest
+from ._sse import SSEDecoder
 from ._structure import converter, structure, usage_of
 from ._structure import warm as warm_replies
 from ._values import Message, Meta
@@ -40,9 +42,13 @@ from ._wire import JsonObject
 
 
 __all__ = [
+    "BODY_LIMIT",
+    "MAX_NESTING",
     "ErrorFacts",
+    "NestingError",
     "chat_chunk",
     "chat_reply",
+    "check_nesting",
     "completion_chunk",
     "completion_reply",
     "describe",
@@ -51,13 +57,26 @@ __all__ = [
     "loads",
     "model_list",
     "pack",
+    "says_something",
     "status_error_of",
     "usage_of",
     "user_info",
     "warm",
+    "whole",
 ]
 
 W = TypeVar("W", bound=JsonObject)
+
+BODY_LIMIT: Final = 64 << 20
+"""
+Bytes of a plain answer, decompressed: far above any honest one.
+"""
+
+MAX_NESTING: Final = 100
+"""
+Levels of JSON. No answer needs ten; what is deeper than some hundred could be read, but not
+pickled, copied or printed.
+"""
 
 # Out -------------------------------------------------------------------------------
 
@@ -155,26 +174,87 @@ def _unencodable(value: Any, path: str = "") -> str:
 # In --------------------------------------------------------------------------------
 
 
-def loads(data: bytes | bytearray) -> Any:
+def loads(data: bytes | bytearray, *, halves: bool = False) -> Any:
     """
     Read JSON, also such as only lenient readers take.
 
     An integer of thousands of digits stays a string. Bytes that are not UTF-8 become U+FFFD.
 
+    Args:
+        halves: Leave a half of a UTF-16 pair in a string, as the other may come in the next
+            event; else it becomes U+FFFD, for it could not be printed.
+
     Raises:
-        ValueError: It is not JSON, or nested too deeply.
+        ValueError: It is not JSON, or nested deeper than `MAX_NESTING`.
     """
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except ValueError:
-        return _second_load(data)
+        value = _second_load(data)
+        check_nesting(data, value)
+        return value if halves else _encodable(value)
+    check_nesting(data, value)
+    return value
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isascii() else whole(value)
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(one) for key, one in value.items()}
+    return value
+
+
+def whole(text: str) -> str:
+    """
+    The text with its UTF-16 pairs joined; a half without its other becomes U+FFFD.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def check_nesting(data: bytes | bytearray, value: Any) -> None:
+    """
+    Look how deep the value of some JSON goes.
+
+    Raises:
+        NestingError: Deeper than `MAX_NESTING`.
+    """
+    # Nearly all JSON has too few brackets to be deep, a token's above all.
+    if data.count(b"{") + data.count(b"[") <= MAX_NESTING:
+        return
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return
+    raise NestingError
+
+
+class NestingError(ValueError):
+    """
+    JSON that is nested too deeply.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(f"the JSON is nested deeper than {MAX_NESTING} levels")
 
 
 def _second_load(data: bytes | bytearray) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig", "replace"), parse_int=_integer)
     except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
+        raise NestingError from None
 
 
 def _integer(digits: str) -> int | str:
@@ -182,6 +262,9 @@ def _integer(digits: str) -> int | str:
         return int(digits)
     except ValueError:  # beyond sys.set_int_max_str_digits
         return digits
+
+
+_LONGEST_STREAMED: Final = 1 << 20
 
 
 def describe(content: bytes, *, status: int, content_type: str = "") -> ErrorFacts:
@@ -192,6 +275,11 @@ def describe(content: bytes, *, status: int, content_type: str = "") -> ErrorFac
         body = loads(content)
     except ValueError:
         text = content.decode("utf-8", "replace")
+        if text.lstrip().startswith(("data:", "event:")):
+            # Some servers refuse a stream with a stream.
+            for event in SSEDecoder().feed(content[:_LONGEST_STREAMED] + b"\n\n"):
+                with contextlib.suppress(ValueError):
+                    return facts_of(loads(event.data), status=status)
         return facts_of_text(text, content_type=content_type, status=status)
     return facts_of(body, status=status)
 
@@ -220,9 +308,52 @@ def completion_reply(obj: Any, meta: Meta) -> CompletionReply:
 
 
 def _answer(kind: type[W], obj: Any, meta: Meta) -> W:
-    if isinstance(obj, dict) and not obj.get("choices"):
-        raise _no_answer("choices", obj, meta)
+    if isinstance(obj, dict):
+        choices = obj.get("choices")
+        if not choices:
+            raise _no_answer("choices", obj, meta)
+        if not says_something(choices):
+            raise _no_answer("a message or a text in its choices", obj, meta)
+        if isinstance(choices, list):
+            as_asked = _with_message if kind is ChatReply else _with_text
+            obj = {**obj, "choices": [as_asked(one) for one in choices]}
     return structure(kind, obj, meta=meta)
+
+
+def says_something(choices: Any) -> bool:
+    """
+    Whether there is anything that could be an answer; whether it can be read is not asked.
+    """
+    if not isinstance(choices, list):
+        return bool(choices)
+    return any(
+        not isinstance(one, dict)
+        or any(one.get(name) is not None for name in ("message", "delta", "text"))
+        for one in choices
+    )
+
+
+def _with_message(choice: Any) -> Any:
+    """
+    A chat's choice; some servers answer a chat as they would continue a text.
+    """
+    if not isinstance(choice, dict) or choice.get("message") is not None:
+        return choice
+    text = choice.get("text")
+    if not isinstance(text, str):
+        return choice
+    return {**choice, "message": {"role": "assistant", "content": text}}
+
+
+def _with_text(choice: Any) -> Any:
+    """
+    A text's choice; some servers answer as they would a chat.
+    """
+    if not isinstance(choice, dict) or choice.get("text") is not None:
+        return choice
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else None
+    return {**choice, "text": text} if isinstance(text, str) else choice
 
 
 def chat_chunk(obj: Any) -> ChatChunk:

@@ -27,6 +27,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 
 from ._errors import APIConnectionError, ConnectTimeoutError, PoolTimeoutError
+from ._forks import watch
 
 
 KEEPALIVE: Final = 15.0
@@ -37,6 +38,13 @@ Not below uvicorn's 5 s: a server's FIN takes an idle connection out of the pool
 sees it, the check before reuse sees the FIN that the loop has not, and for the rest there is a
 free retry; while a new TLS connection costs a far caller three round trips. But well below the
 60 s of common proxies, and the minutes after which a NAT forgets in silence.
+"""
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+MAX_INTERIM: Final = 10_000
+"""
+Interim answers (1xx) before the last one: each is read, and forgotten.
 """
 
 _KEEPALIVE_PROBES: Final = {
@@ -177,11 +185,44 @@ class Protocol(ResponseHandler):
     A byte of the response has come, since the last request went out.
     """
 
+    interim = 0
+    """
+    Answers that only said that there will be one.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """
+        Bytes have come.
+
+        The head goes to the parser by itself. What comes with it may not be HTTP, and of
+        that the parser tells nothing but the error: not the answer that came before it.
+        """
+        end = 0
+        if self._payload is None or self._payload.is_eof():
+            end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        if len(_END_OF_HEAD) <= end < len(data):
+            super().data_received(data[:end])
+            data = data[end:]
+            if self.transport is None or self.exception() is not None:
+                return
+        super().data_received(data)
+
     def feed_data(self, data: Any, size: int = 0) -> None:
         """
         The headers of a response are there.
         """
         self.answered = True
+        # 101 is a last answer, too.
+        self.interim += 100 <= data[0].code < 200 and data[0].code != 101
+        if self.interim > MAX_INTERIM:
+            if self.interim == MAX_INTERIM + 1:
+                self._buffer.clear()
+                reason = f"more than {MAX_INTERIM} interim answers"
+                self.set_exception(HttpProcessingError(code=400, message=reason))
+                # Not abort(), which would take the exception back.
+                if self.transport is not None:
+                    self.transport.abort()
+            return
         super().feed_data(data, size)
 
     def set_exception(
@@ -217,6 +258,7 @@ class Protocol(ResponseHandler):
         if exc is not None:
             reason = exc if isinstance(exc, OSError) else aiohttp.ClientPayloadError()
             _break(payload, reason)
+        if payload is not None and payload.exception() is not None:
             # Else aiohttp puts its own guess in the place of the reason.
             self._payload = None
         if not self.answered:
@@ -266,6 +308,7 @@ class CheckedConnector(aiohttp.TCPConnector):
         assert isinstance(protocol, Protocol)
         timeout.protocol = protocol
         protocol.answered = False
+        protocol.interim = 0
         if timeout.departed is not None:
             timeout.departed()
         return connection
@@ -314,6 +357,17 @@ class CheckedConnector(aiohttp.TCPConnector):
         with contextlib.suppress(RuntimeError):
             # It marks itself closed, then tells those who wait: on a loop that is closed.
             self._close()
+
+    def disown(self) -> None:
+        """
+        Let go of connections that are the parent process's, once `sever` has cut them off.
+        """
+        self._closed = True
+        self._in_the_making.clear()
+        for protocol in self._protocols():
+            bury(protocol.transport)
+        self._conns.clear()
+        self._acquired.clear()
 
     def _protocols(self) -> list[ResponseHandler]:
         idle = [protocol for pool in self._conns.values() for protocol, _ in pool]
@@ -368,6 +422,7 @@ def _socket(address: AddrInfoType) -> socket.socket:
         # macOS and Windows lack some of them.
         if (option := getattr(socket, name, None)) is not None:  # pragma: no branch
             sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+    watch(sock)
     return sock
 
 
@@ -413,14 +468,24 @@ def cut(response: aiohttp.ClientResponse) -> None:
         return
     if response._loop.is_closed():
         bury(connection.transport)
-        # aiohttp's own close() would wake who waited there, and keep what then warns.
-        response._closed = True
-        response._connection = connection._protocol = None
+        disown(response)
         return
     if connection.transport is not None:
         # In a borrowed session, its protocol's close() would not do.
         connection.transport.abort()
     response.close()
+
+
+def disown(response: aiohttp.ClientResponse) -> None:
+    """
+    Part a response from its connection, which stays as it is. Twice is fine.
+
+    aiohttp's own close() would wake who waits for it, and keep what then warns.
+    """
+    connection, response._connection = response._connection, None
+    response._closed = True
+    if connection is not None:
+        connection._protocol = None
 
 
 def bury(transport: Any) -> None:

@@ -205,12 +205,26 @@ class APIConnectionError(APIError):
 class APITimeoutError(APIConnectionError, TimeoutError):
     """
     One of our clocks ran out.
+
+    `meta.timings` says where the time went, `partial` what had come of the answer.
     """
 
     clock = "timeout"
     """
     Which of `Timeouts`' clocks it was.
     """
+
+    remedy = "wait longer"
+    """
+    What helps the next call.
+    """
+
+    def __init__(self, message: str, *, pings: int = 0, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.pings = pings
+        """
+        Comments that the server had sent to keep the stream alive.
+        """
 
 
 class ConnectTimeoutError(APITimeoutError):
@@ -220,6 +234,8 @@ class ConnectTimeoutError(APITimeoutError):
 
     clock = "connect"
 
+    remedy = "raise Timeouts(connect=...) to wait longer"
+
 
 class PoolTimeoutError(APITimeoutError):
     """
@@ -228,6 +244,8 @@ class PoolTimeoutError(APITimeoutError):
 
     clock = "connect"
 
+    remedy = "raise max_connections, or send less at once"
+
 
 class DeadlineExceeded(APITimeoutError):
     """
@@ -235,6 +253,8 @@ class DeadlineExceeded(APITimeoutError):
     """
 
     clock = "deadline"
+
+    remedy = "raise timeout= or Timeouts(deadline=...) to wait longer"
 
 
 # The server said no ----------------------------------------------------------------
@@ -409,6 +429,8 @@ class FirstTokenTimeoutError(StreamError, APITimeoutError):
 
     clock = "first_token"
 
+    remedy = "raise Timeouts(first_token=...) to wait longer"
+
 
 class StreamStalledError(StreamError, APITimeoutError):
     """
@@ -417,6 +439,8 @@ class StreamStalledError(StreamError, APITimeoutError):
 
     clock = "stall"
 
+    remedy = "raise Timeouts(stall=...) to wait longer"
+
 
 class StreamSilentError(StreamError, APITimeoutError):
     """
@@ -424,6 +448,8 @@ class StreamSilentError(StreamError, APITimeoutError):
     """
 
     clock = "silence"
+
+    remedy = "raise Timeouts(silence=...) to wait longer"
 
 
 class SSEDecodeError(APIResponseValidationError, StreamError):

@@ -23,14 +23,17 @@ from ._clocks import Clocks
 from ._errors import (
     APIConnectionError,
     APIError,
+    APITimeoutError,
+    HorayError,
     IncompleteStreamError,
     StreamAbortedError,
     UnconfirmedStreamError,
     WrongLoopError,
 )
+from ._forks import inherited
 from ._intake import Intake
 from ._session import Body
-from ._values import Meta, Outcome, Partial, Usage, counted
+from ._values import Meta, Outcome, Partial, Usage
 
 
 DRAIN: Final = 0.1
@@ -222,6 +225,9 @@ class Flow:
         self._ready = self._intake.ready
 
     async def _send(self) -> Body:
+        if self.outcome is not None:
+            # Ended before its first turn: nothing is sent.
+            raise self._error or StreamAbortedError("the stream was stopped")
         if self._attempts is None:
             self._loop = asyncio.get_running_loop()
             self._attempts = attempts = self._opener()
@@ -260,7 +266,7 @@ class Flow:
             if first is not None and not math.isinf(first):
                 when = max(attempts.sent + first, self._loop.time() + min(first, LATE))
             try:
-                async with attempts.limit(when, attempts.no_first_token):
+                async with attempts.limit(when, self._no_first_token):
                     while not self._settled():
                         await self._read(body)
             except APIError as error:
@@ -323,19 +329,26 @@ class Flow:
 
     # What the clocks say -------------------------------------------------------------
 
-    def ran_out(self, kind: type[APIError], clock: str, seconds: float) -> None:
+    def ran_out(self, kind: type[APITimeoutError], seconds: float) -> None:
         """
         Nothing came for too long.
         """
-        what = "not one byte" if clock == "silence" else "no content"
-        pieces, pings = self._intake.assembly.pieces, self._intake.pings
+        assert self._attempts is not None
+        what = "not one byte" if kind.clock == "silence" else "no content"
+        error = kind("", **self._so_far())
         self._fail(
-            kind(
-                f"{what} for {seconds:g} s, after {counted(pieces, 'piece')} and"
-                f" {counted(pings, 'ping')};"
-                f" raise Timeouts({clock}=...) to wait longer"
-            )
+            self._attempts.late(error, f"{what} for {seconds:g} s ({kind.clock})")
         )
+
+    def _so_far(self) -> dict[str, Any]:
+        """
+        What the error of a clock says of the answer.
+        """
+        return {"partial": self.partial, "pings": self._intake.pings}
+
+    def _no_first_token(self) -> APIError:
+        assert self._attempts is not None
+        return self._attempts.no_first_token(**self._so_far())
 
     def tail_over(self) -> None:
         """
@@ -349,7 +362,9 @@ class Flow:
         The deadline has come, whether anybody waits or not.
         """
         assert self._attempts is not None
-        self._fail(self._attempts.deadline_exceeded())
+        # A refusal whose body is being read ends in this moment by itself, and says more.
+        if not self._attempts.refused:
+            self._fail(self._attempts.deadline_exceeded(**self._so_far()))
 
     # The end -------------------------------------------------------------------------
 
@@ -368,17 +383,25 @@ class Flow:
             self._intake.ready.clear()
             error = StreamAbortedError(f"the stream was stopped: {reason}")
         self.outcome, self.reason, self._error = outcome, reason, error
-        if self._attempts is not None:
-            self._clocks.stop()
-            if isinstance(error, APIError):
-                self._attempts.complete(error, self._body)
-                self._meta = error.meta
-                error.partial = self.partial
-                self._attempts.abort(error)
-            self._attempts.ended(outcome, self._meta, usage=self.usage, error=error)
-        if outcome not in WHOLE or error is not None:
-            self._drop(error)
-        self._wake()
+        try:
+            if self._attempts is not None:
+                self._clocks.stop()
+                self._tell_end(self._attempts, outcome, error)
+        finally:
+            # The user's hook was called, which may raise even what ends programs.
+            if outcome not in WHOLE or error is not None:
+                self._drop(error)
+            self._wake()
+
+    def _tell_end(
+        self, attempts: Attempts, outcome: Outcome, error: BaseException | None
+    ) -> None:
+        if isinstance(error, APIError):
+            attempts.complete(error, self._body)
+            self._meta = error.meta
+            error.partial = self.partial
+            attempts.abort(error)
+        attempts.ended(outcome, self._meta, usage=self.usage, error=error)
 
     def _drop(self, error: BaseException | None = None) -> None:
         body, self._body = self._body, None
@@ -400,6 +423,9 @@ class Flow:
             outcome = Outcome.TIMED_OUT
         else:
             outcome = Outcome.FAILED
+        if isinstance(error, HorayError):
+            # The frames that it comes from hold what the server sent, as it came.
+            error = error.with_traceback(None)
         self._end(outcome, str(error), error)
 
     async def _drain(self) -> None:
@@ -414,7 +440,7 @@ class Flow:
         """
         if self._attempts is None or (self.outcome is not None and self._body is None):
             return
-        if self._loop.is_closed():
+        if self._loop.is_closed() or inherited(self._loop):
             # Its transports are gone; all that is left to do is to say so.
             self._body = None
             self.outcome = self.outcome or Outcome.CLOSED

@@ -15,8 +15,11 @@ import time
 
 from collections.abc import Hashable
 from typing import Final
+from weakref import WeakSet
 
 import attrs
+
+from ._forks import in_child
 
 
 _LEAST_FIRST_GAP: Final = 0.005
@@ -97,6 +100,7 @@ class Governor:
 
     def __init__(self) -> None:
         self._gates: dict[Hashable, _Gate] = {}
+        _governors.add(self)
 
     async def lease(self, key: Hashable, *, tries: int = 0) -> Lease:
         """
@@ -139,6 +143,22 @@ class Governor:
         Every gate that is in use, closed, or has not opened fully since.
         """
         return {key: gate.state() for key, gate in self._gates.items()}
+
+
+_governors: Final[WeakSet[Governor]] = WeakSet()
+
+
+def _after_fork() -> None:
+    """
+    Leases and those who wait are the parent process's; the child begins with open gates.
+    """
+    for governor in list(_governors):
+        for gate in governor._gates.values():
+            gate.disown()
+        governor._gates.clear()
+
+
+in_child(_after_fork)
 
 
 class _Gate:
@@ -294,8 +314,14 @@ class _Gate:
         Forget who waited on a loop that is closed: neither they nor its alarm will wake.
         """
         if self._loop is not None and self._loop.is_closed():
-            self._waiting.clear()
-            self._loop = self._alarm = None
+            self.disown()
+
+    def disown(self) -> None:
+        """
+        Forget who waits, and the loop on which they do.
+        """
+        self._waiting.clear()
+        self._loop = self._alarm = None
 
     def _forget(self) -> None:
         """

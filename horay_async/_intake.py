@@ -8,15 +8,25 @@ the answer was finished when the server stopped. When and how to read is `_strea
 from __future__ import annotations
 
 import json
+import re
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
 
 from ._assembly import Assembly
-from ._codec import describe, error_in, loads, status_error_of
+from ._codec import (
+    BODY_LIMIT,
+    NestingError,
+    check_nesting,
+    describe,
+    error_in,
+    loads,
+    says_something,
+    status_error_of,
+)
 from ._errors import (
     APIError,
     APIResponseValidationError,
@@ -25,14 +35,9 @@ from ._errors import (
     SSEDecodeError,
     UnconfirmedStreamError,
 )
-from ._sse import Event, SSEDecoder
+from ._sse import BOM, Event, SSEDecoder
 from ._values import Meta, Outcome, Token, counted
 
-
-BODY_LIMIT: Final = 64 << 20
-"""
-Bytes of a whole JSON answer, where one comes in place of a stream.
-"""
 
 Feed = Callable[[deque[Any], list[Token], Any], None]
 """
@@ -66,9 +71,11 @@ class Intake:
     """
 
     __slots__ = (
+        "_held",
+        "_left",
+        "_limit",
         "_meta",
         "_redact",
-        "_sniffing",
         "_sse",
         "_strict_end",
         "_whole",
@@ -109,10 +116,12 @@ class Intake:
         Why it is `UNCONFIRMED`.
         """
         self._sse = SSEDecoder()
+        self._limit = self._left = max(n, 4) * BODY_LIMIT
         self._strict_end = strict_end
         self._meta = meta or Meta()
         self._redact = redact
-        self._sniffing = streamed is None
+        # The first bytes, until they have told what this is.
+        self._held: bytearray | None = bytearray() if streamed is None else None
         # A whole reply in place of a stream, as far as it has come.
         self._whole: bytearray | None = bytearray() if streamed is False else None
 
@@ -129,16 +138,23 @@ class Intake:
 
         Raises:
             APIStatusError: The server reported an error inside the stream.
-            SSEDecodeError: An event is no chunk, or is longer than the ceiling.
+            SSEDecodeError: An event is no chunk, or is longer than its ceiling, or all that
+                came is longer than `BODY_LIMIT` for each choice, and than four of it.
             IncompleteStreamError: `[DONE]` without any answer.
             UnconfirmedStreamError: `[DONE]` too early, and `strict_end`.
             APIResponseValidationError: What came in place of a stream is too long.
         """
         if self.outcome is not None:
             return
-        if self._sniffing:
-            self._sniff(block)
+        if self._held is not None:
+            block = self._sniff(block)
         if self._whole is None:
+            self._left -= len(block)
+            if self._left < 0:
+                raise SSEDecodeError(
+                    f"the stream is longer than {self._limit} bytes, the most that is"
+                    f" read of one with {counted(self.assembly.n, 'choice')}"
+                )
             self._read(self._sse.feed(block))
         elif len(self._whole) + len(block) <= BODY_LIMIT:
             self._whole += block
@@ -158,94 +174,118 @@ class Intake:
         """
         if self.outcome is not None:
             return
+        if self._held is not None:
+            # All of it could be the first word of something.
+            held, self._held = self._held, None
+            self._whole = held if held.strip() else None
         if self._whole is None:
             # The last blank line is often forgotten; an event that was cut is not JSON.
             last = self._sse.flush()
             self._read([last] if last and _is_whole(last) else [])
         elif cause is None:
-            self._take_whole(bytes(self._whole.lstrip()))
+            whole, self._whole = self._whole, bytearray()
+            self._take_whole(bytes(whole.lstrip()))
         if self.outcome is not None:
             return
         if not self.assembly.finished:
+            if cause is None and not self.assembly.started and _strange(self._meta):
+                raise misfit("a stream", b"", self._meta)
             raise self._hung_up(cause) from cause
         self.outcome = Outcome.FINISHED
 
-    def _sniff(self, block: bytes) -> None:
+    def _sniff(self, block: bytes) -> bytes:
         """
-        Tell a whole reply from a stream by the first byte, whatever the headers say.
+        Tell a stream by how it begins, whatever the headers say; what does not begin like
+        one is a whole reply, or nothing of use. Returns the bytes to read now.
 
         Some servers send streams as text/plain, or do not name a type at all.
         """
-        begins = block.lstrip()[:1]
-        if begins:
-            self._sniffing = False
-            if begins in b'{[<"':
-                self._whole = bytearray()
+        assert self._held is not None
+        self._held += block
+        is_stream = _begins_a_stream(self._held)
+        if is_stream is None:
+            return b""
+        held, self._held = bytes(self._held), None
+        if not is_stream:
+            self._whole = bytearray()
+        return held
 
     # Events ------------------------------------------------------------------------------
 
-    def _read(self, events: Iterable[Event]) -> None:
-        # Whether a bare line stood before the events that came with it nobody knows. A
-        # server that reports an error so has nothing more to say: it counts as the last
-        # thing before the end.
-        refusal = self._bare_error() if self._sse.stray else None
-        for event in events:
+    def _read(self, events: Sequence[Event]) -> None:
+        bare = self._sse.bare
+        for place, event in enumerate(events):
+            if bare and bare[0][0] <= place:
+                self._look_at_bare(place)
             # The length is looked at first, as this is asked for every token.
             if len(event.data) > 16 or not _is_done(event.data):
-                self._event(event)
-            elif refusal is None:
+                if event.data or event.event:
+                    self._event(event)
+            else:
                 self._conclude("[DONE]")
                 return
-        if refusal is not None:
-            raise refusal
+        if bare:
+            self._look_at_bare(len(events))
+
+    def _look_at_bare(self, place: int) -> None:
+        """
+        Raise the error in the lines before an event, if there is one: `error: {…}` (llama.cpp
+        in 2025), or a JSON body without a field's name (gateways).
+        """
+        bare = self._sse.bare
+        while bare and bare[0][0] <= place:
+            _, line = bare.popleft()
+            if line.startswith(b"error:"):
+                raise self._reported(line[6:])
+            if _is_error(line):
+                raise self._reported(line)
 
     def _event(self, event: Event) -> None:
-        data, odd = event.data, False
+        data, odd, chunk = event.data, False, None
         try:
             chunk = orjson.loads(data)
+            check_nesting(data, chunk)
         except ValueError:
-            try:
-                chunk = loads(data)
-            except ValueError:
-                if event.event == "error":
-                    raise self._reported(data) from None
-                if data.startswith(b":") or not data.strip():
-                    # A gateway has wrapped a keep-alive comment into an event.
-                    return
-                raise self._malformed(data) from None
             odd = True
+        if odd:
+            chunk = _second_opinion(data)
+            if chunk is _NOTHING:
+                self._no_json(event)
+                return
         if error_in(chunk, event.event) is not None:
             raise self._reported(data)
         self._chunk(chunk, data, odd=odd)
 
+    def _no_json(self, event: Event) -> None:
+        # Raised where nothing is being handled: the decoder's error holds what it read.
+        if event.event == "error":
+            raise self._reported(event.data)
+        # A gateway may have wrapped a keep-alive comment into an event.
+        if not event.data.startswith(b":") and event.data.strip():
+            raise self._malformed(event.data)
+
     def _chunk(self, chunk: Any, data: bytes, *, odd: bool) -> None:
         if not isinstance(chunk, dict):
             raise self._malformed(data)
+        tokens: list[Token] = []
+        wrong = ""
         try:
-            tokens = self.assembly.add(chunk, odd=odd)
+            self.assembly.add(chunk, odd=odd, into=tokens)
         except APIResponseValidationError as error:
-            raise SSEDecodeError(error.message, content=self._redact(data)) from None
+            wrong = error.message
+        if wrong:
+            if self.feed is feed_tokens:
+                self.ready.extend(tokens)
+            raise SSEDecodeError(wrong, content=self._redact(data))
         self.feed(self.ready, tokens, chunk)
 
-    def _bare_error(self) -> APIStatusError | None:
-        """
-        The error in the lines that the standard ignores, if there is one: `error: {…}`
-        (llama.cpp in 2025), or a JSON body without a field's name (gateways).
-        """
-        stray = self._sse.stray.copy()
-        self._sse.stray.clear()
-        for line in stray:
-            if line.startswith(b"error:"):
-                return self._reported(line[6:])
-            if line.startswith(b"{") and _is_error(line):
-                return self._reported(line)
-        return None
-
     def _malformed(self, data: bytes) -> SSEDecodeError:
+        why = _why_not(data)
         data = self._redact(data)
         shown = data[:200].decode("utf-8", "replace")
         return SSEDecodeError(
-            f"an event of the stream is no chunk: {shown!r}", content=data
+            f"an event of the stream is no chunk: {why and why + ': '}{shown!r}",
+            content=data,
         )
 
     def _reported(self, data: bytes) -> APIStatusError:
@@ -268,12 +308,12 @@ class Intake:
         Something else came in place of a stream: a whole reply will do, as one chunk.
         """
         try:
-            reply = loads(content)
+            reply = loads(content, halves=True)
         except ValueError:
             reply = None
         if error_in(reply) is not None:
             raise self._reported(content)
-        if not isinstance(reply, dict) or not reply.get("choices"):
+        if not isinstance(reply, dict) or not says_something(reply.get("choices")):
             raise misfit("a stream", self._redact(content), self._meta)
         self._chunk(reply, content, odd=True)
         self._conclude("the whole reply")
@@ -311,10 +351,13 @@ def misfit(expected: str, content: bytes, meta: Meta) -> APIResponseValidationEr
     Args:
         content: What came, without the key.
     """
-    kind = meta.headers.get("content-type", "")
+    kind = meta.headers.get("content-type", "")[:100]
     said = "an empty body"
-    if content.strip():
-        said = describe(content, status=meta.status or 0, content_type=kind).message
+    if encoding := _strange(meta):
+        said = f"a body with the content encoding {encoding!r}, which cannot be read"
+    elif content.strip():
+        facts = describe(content, status=meta.status or 0, content_type=kind)
+        said = ": ".join(filter(None, [_why_not(content), facts.message]))
     return APIResponseValidationError(
         f"expected {expected} from {meta.service or 'the server'}, but it sent"
         f" {kind or 'no content type'}: {said}",
@@ -323,21 +366,71 @@ def misfit(expected: str, content: bytes, meta: Meta) -> APIResponseValidationEr
     )
 
 
-SHORTEST_SECRET: Final = 8
-"""
-A key of fewer characters is a test's, and cutting it out would maim any text.
-"""
+_NOTHING: Final = object()
 
 
-def redacted(content: bytes, secret: str | None) -> bytes:
+def _second_opinion(data: bytes) -> Any:
     """
-    The bytes without the key, plain or as JSON spells it: some servers echo it.
+    The value of JSON that orjson refuses; `_NOTHING` where it is none.
     """
-    if secret and len(secret) >= SHORTEST_SECRET:
-        quoted = json.dumps(secret)[1:-1]
-        for spelling in (secret, quoted, quoted.replace("/", r"\/")):
-            content = content.replace(spelling.encode(), b"***")
-    return content
+    try:
+        return loads(data, halves=True)
+    except ValueError:
+        return _NOTHING
+
+
+def _why_not(content: bytes) -> str:
+    """
+    What is wrong with what looks like JSON at its beginning; "" where nothing is.
+    """
+    try:
+        loads(content)
+    except NestingError as error:
+        return str(error)
+    except json.JSONDecodeError as error:
+        if content.lstrip()[:1] in (b"{", b"["):
+            return f"no JSON ({error.msg.lower()}, at character {error.pos})"
+    except ValueError:
+        pass
+    return ""
+
+
+SNIFFED: Final = 1 << 10
+"""
+Bytes after which a body that has said nothing yet is taken as a stream.
+"""
+
+_WORD: Final = re.compile(rb"[\w-]{0,32}")
+
+
+def _begins_a_stream(held: bytearray) -> bool | None:
+    """
+    Whether the first line has a field's name, known or not; None if that cannot be told yet.
+    """
+    text = bytes(held).lstrip()
+    if BOM.startswith(text):
+        return True if len(held) > SNIFFED else None
+    text = text.removeprefix(BOM).lstrip()
+    found = _WORD.match(text)
+    assert found is not None
+    after = text[found.end() : found.end() + 1]
+    if not after and found.end() < 32:
+        return None
+    if after in (b"\r", b"\n"):
+        # A name alone is a field with an empty value.
+        return found[0] in (b"data", b"event", b"id", b"retry")
+    return after == b":"
+
+
+def _strange(meta: Meta) -> str:
+    """
+    The encoding of a body that nothing here can decode; "" where there is none.
+    """
+    encoding = meta.headers.get("content-encoding", "").strip().lower()
+    return "" if encoding in _DECODED else encoding[:40]
+
+
+_DECODED: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
 def _is_done(data: bytes) -> bool:

@@ -87,7 +87,14 @@ class Limit:
         traceback: TracebackType | None,
     ) -> None:
         self._limits._current = None
+        timeout, timed_out = self._timeout, False
         try:
-            await self._timeout.__aexit__(kind, error, traceback)
+            await timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
+            timed_out = True
+        # Not in the `except`: its error's traceback holds the timeout, and that the task
+        # which holds our error as its result; and this frame stands in our error's.
+        del timeout, error, traceback
+        if timed_out:
+            del self._timeout
             raise (self._limits.stopped or self._expired()) from None

@@ -5,17 +5,20 @@ What opens a call: one client's session, governor and settings, joined for the v
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar, overload
+from typing import Any, TypeVar, overload
 from weakref import WeakSet
 
 import attrs
 
 from multidict import CIMultiDict
 
-from ._attempts import Attempts, Call
+from ._attempts import Attempts
+from ._call import Call
 from ._codec import (
+    BODY_LIMIT,
     chat_reply,
     completion_reply,
     error_in,
@@ -47,11 +50,6 @@ Parse = Callable[[Any, Meta], T]
 Makes the reply of the JSON.
 """
 
-BODY_LIMIT: Final = 256 << 20
-"""
-Bytes of a plain answer, decompressed: far above any honest one.
-"""
-
 
 @attrs.frozen(kw_only=True)
 class Line:
@@ -80,7 +78,11 @@ class Line:
     async def close(self) -> None:
         """
         Close every connection; calls and streams under way get `ClientClosedError`.
+
+        Raises:
+            WrongLoopError: They live on another loop, which is not closed.
         """
+        self.session.check_loop()
         for attempts in list(self.live):
             attempts.close(ClientClosedError("the client was closed during this call"))
         for task in list(self.waiting):
@@ -198,13 +200,16 @@ class Line:
         settings = self.settings
         extra = request.extra_query or {}
         query = {name: str(value) for name, value in extra.items()}
+        headers = _headers(settings.headers, request.extra_headers or {})
+        if settings.idempotency_keys:
+            headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
         return Call(
             method="POST",
             path=endpoint_of(request, settings.service).path,
             service=settings.service.name,
             gate=self._gate(_sent(request, "model")),
             body=pack(request, stream=stream),
-            headers=_headers(settings.headers, request.extra_headers or {}),
+            headers=headers,
             query={**settings.query, **query},
             stream=stream,
             secret=settings.key,
@@ -255,6 +260,8 @@ class Line:
                     answer = understood(content)
             except APIError as error:
                 error.with_facts(content=clean, meta=meta)
+                # The traceback keeps this frame, which must not keep an echoed key.
+                del content
                 raise
             response = Response(
                 status_code=body.status, headers=body.headers, content=content
@@ -373,10 +380,14 @@ def _decoded(content: bytes, meta: Meta) -> Any:
         APIStatusError: It is an error in spite of its status.
         APIResponseValidationError: It is not JSON.
     """
+    value, is_json = None, True
     try:
         value = loads(content)
     except ValueError:
-        raise misfit("JSON", content, meta) from None
+        is_json = False
+    if not is_json:
+        # Out here: the decoder's error holds the whole body.
+        raise misfit("JSON", content, meta)
     if (reported := error_in(value)) is not None:
         raise status_error_of(
             reported, status=meta.status, in_stream=False, service=meta.service

@@ -12,6 +12,7 @@ import re
 import ssl
 import urllib.request
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ import attrs
 
 from aiohttp.http import HttpProcessingError
 from aiohttp.http_exceptions import ContentEncodingError
+from multidict import CIMultiDict
 from yarl import URL
 
 from ._errors import ConfigurationError
@@ -121,6 +123,22 @@ async def route(
     return options, credentials
 
 
+def headers_of(*more: Mapping[str, str], stream: bool, sends: bool) -> CIMultiDict[str]:
+    """
+    The headers of a request: what kind of answer it wants, and more; the last of a name wins.
+    """
+    accept = "text/event-stream" if stream else "application/json"
+    headers = CIMultiDict({"Accept": accept})
+    if stream:
+        # What is compressed comes in blocks, not token by token.
+        headers["Accept-Encoding"] = "identity"
+    if sends:
+        headers["Content-Type"] = "application/json"
+    for one in more:
+        headers.update(one)
+    return headers
+
+
 def a_session(given: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
     """
     The session, if it is one.
@@ -189,6 +207,7 @@ _SENTENCES: Final = (
     ),
     (aiohttp.ClientConnectorDNSError, "cannot find {place}: {reason}"),
     (aiohttp.ClientConnectorError, "cannot connect to {place}: {reason}"),
+    (aiohttp.EofStream, "{where} hung up before it answered"),
     (aiohttp.ServerDisconnectedError, "{where} hung up before it answered"),
     (aiohttp.ClientResponseError, "{where} sent what is not HTTP: {reason}"),
     (HttpProcessingError, "{where} sent what is not HTTP: {reason}"),
@@ -197,12 +216,21 @@ _SENTENCES: Final = (
 )
 
 
+# aiohttp's words, where the library that could decode it is not there.
+_UNREADABLE: Final = re.compile(r"Can not decode content-encoding: (\w+)")
+
+
 def explain(error: BaseException, where: str) -> str:
     """
     One sentence on what broke. Nothing of the request is in it, and no byte of the answer.
     """
     if isinstance(error.__cause__, ContentEncodingError):
         return f"the body from {where} is not compressed as its headers say"
+    if found := _UNREADABLE.match(str(getattr(error, "message", ""))):
+        return (
+            f"{where} sent a body with the content encoding {found[1]!r}, which was not"
+            " asked for and cannot be read"
+        )
     place = where
     if isinstance(error, aiohttp.ClientConnectorError):
         place = f"{error.host}:{error.port}"

@@ -43,6 +43,11 @@ EXTRA = 0.1
 The part of such a wait that is added at random, so that callers do not return together.
 """
 
+INSTANT: list[object] = []
+"""
+Who has asked that the waits between attempts take no time: see `horay_async.testing`.
+"""
+
 NEVER_HELPS = {
     501: "the server cannot do this at all",  # RFC 9110 15.6.2; llama.cpp uses it so
     505: "the server does not speak this HTTP version",  # RFC 9110 15.6.6
@@ -302,8 +307,10 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def _number(text: str | None) -> float | None:
-    # float() alone would take "1_000", "infinity" and digits of other scripts.
-    if text is None or not NUMBER.fullmatch(text.strip()):
+    # float() alone would take "1_000", "infinity" and digits of other scripts; and it does
+    # not strip all that strip() does.
+    text = (text or "").strip()
+    if not NUMBER.fullmatch(text):
         return None
     number = float(text)
     return number if math.isfinite(number) else None

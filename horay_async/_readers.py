@@ -53,8 +53,13 @@ class OwnedTokens(Tokens):
         """
         Wait for the next token; whoever waits holds on to this object.
         """
-        token: Token = await self._flow.next()
-        return token
+        try:
+            token: Token = await self._flow.next()
+            return token
+        finally:
+            # Whoever keeps a cancellation keeps its frames: not us with them, or the stream
+            # would stay open as long.
+            del self
 
     def __del__(self) -> None:
         self._flow.abandon()
@@ -83,10 +88,13 @@ class Texts:
         Wait for the next text; cancelling loses none.
         """
         self._tokens = tokens = self._tokens or self._read()
-        while True:
-            text = (await tokens.__anext__()).text
-            if text:
-                return text
+        try:
+            while True:
+                text = (await tokens.__anext__()).text
+                if text:
+                    return text
+        finally:
+            del self, tokens
 
 
 @final
@@ -108,7 +116,10 @@ class Chunks(Generic[ChunkT]):
         """
         Wait for the next chunk; cancelling loses none.
         """
-        return self._make(await self._raw.__anext__())
+        try:
+            return self._make(await self._raw.__anext__())
+        finally:
+            del self
 
 
 @final

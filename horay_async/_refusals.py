@@ -207,15 +207,26 @@ def _word(value: Any) -> str | None:
 
 
 def _clipped(text: str) -> str:
+    """
+    A message as one line that any terminal can show: what steers one, turns the direction of
+    writing, or is half a UTF-16 pair becomes U+FFFD. The body has it as it came.
+    """
+    text = " ".join(text[: 4 * LONGEST].split())
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
-    # Half a UTF-16 pair would make the message unprintable.
-    return text.encode("utf-8", "replace").decode()
+    return _UNSHOWN.sub("\ufffd", text)
 
 
-_TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_UNSHOWN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+_TITLE: Final = re.compile(r"<title[^<>]*>([^<]*)", re.IGNORECASE)
 _UNSEEN: Final = re.compile(
-    r"<(script|style|head)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL
+    # To the end where it is not closed: else each open one would be looked for that far.
+    r"<(script|style|head)\b.*?(?:</\1\s*>|\Z)",
+    re.IGNORECASE | re.DOTALL,
 )
 _TAG: Final = re.compile(r"<[^<>]*>")
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import WeakSet
 
 import aiohttp
 
@@ -19,23 +20,38 @@ from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
-from ._connector import CheckedConnector, PoolStats, Trip, cut, open_pool
+from ._body import Body
+from ._connector import (
+    CheckedConnector,
+    PoolStats,
+    Trip,
+    cut,
+    disown,
+    open_pool,
+)
 from ._errors import (
     APIConnectionError,
-    APIResponseValidationError,
     ClientClosedError,
     HorayError,
     WrongLoopError,
 )
-from ._network import TLS, Proxy, a_session, a_tls, cause_of, explain, route
+from ._forks import in_child, inherit, inherited
+from ._network import (
+    TLS,
+    Proxy,
+    a_session,
+    a_tls,
+    cause_of,
+    explain,
+    headers_of,
+    route,
+)
+from ._secrets import secrets_in
 
+
+__all__ = ["NOTHING", "Body", "Session"]
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-
-DRAIN_BYTES: Final = 1 << 16
-"""
-What a server may still send after a normal end, for its connection to be worth keeping.
-"""
 
 LARGE_BODY: Final = 1 << 20
 """
@@ -48,15 +64,13 @@ CLOSE_SECONDS: Final = 2.0
 How long `Session.close` waits for transports that it has already aborted.
 """
 
-# RuntimeError is what aiohttp raises for a body whose connection is gone.
-_BROKEN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
-
 
 class Session:
     """
     Connections to one base URL, made on first use in the running loop.
 
-    It belongs to that loop until the loop is closed; then it starts anew.
+    It belongs to that loop until the loop is closed; then it starts anew, and so it does in
+    a process that was forked.
     """
 
     # For an instance that its constructor refused.
@@ -106,6 +120,7 @@ class Session:
         # Chosen when the pool is opened; the headers by (stream, sends a body).
         self._headers: dict[tuple[bool, bool], CIMultiDict[str]] = {}
         self._options: dict[str, Any] = {}
+        _sessions.add(self)
 
     async def exchange(
         self,
@@ -131,7 +146,8 @@ class Session:
             departed: Called when there is a connection, just before the request goes out;
                 in a borrowed session, which does not tell, at once.
 
-        Cancelled: the connection is closed.
+        Cancelled: the connection is closed. The error carries `pool` and `connect`, the
+        seconds that went by before there was one.
 
         Raises:
             APIConnectionError: No answer came. It carries `reused` (the connection had been
@@ -164,18 +180,29 @@ class Session:
             response = await http.request(
                 method, url, data=data, headers=sent, timeout=trip, **self._options
             )
-            return Body(self, response, trip)
-        except asyncio.CancelledError:
+            return Body(response, trip, self.where, self._responses, secrets_in(sent))
+        except asyncio.CancelledError as error:
             # aiohttp's close() cancels whoever waits for a slot or for DNS.
             task = asyncio.current_task()
             if not self.closed or task is None or task.cancelling():
+                pool, making, _ = trip.times()
+                error.__dict__.update(pool=pool, connect=making)
                 raise
             failure = _closed()
-        except (aiohttp.ClientError, OSError) as error:
+        except (
+            aiohttp.ClientError,
+            aiohttp.EofStream,
+            HttpProcessingError,
+            OSError,
+        ) as error:
             failure = self._failure(error, trip)
         # Out here nothing is being handled, so the error gets no __context__: aiohttp's
         # exceptions and their frames hold the request, headers and all.
-        raise failure
+        try:
+            raise failure
+        finally:
+            # Else this frame, which the error's traceback holds, would hold the error.
+            del failure
 
     async def close(self) -> None:
         """
@@ -218,6 +245,11 @@ class Session:
             raise _closed()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            if inherited(loop):
+                raise WrongLoopError(
+                    "this event loop was made before os.fork() and is the parent process's:"
+                    " make a new one here, as asyncio.run() does"
+                )
             self._leave()
             if self._borrowed is not None and self._borrowed._loop is not loop:
                 raise WrongLoopError(
@@ -247,10 +279,25 @@ class Session:
         # Not aiohttp's session headers: it would send those, the key with them, to the
         # proxy as well, in the CONNECT that asks for a tunnel.
         self._headers = {
-            (stream, sends): _headers(extra, own, stream=stream, sends=sends)
+            (stream, sends): headers_of(extra, own, stream=stream, sends=sends)
             for stream in (False, True)
             for sends in (False, True)
         }
+
+    def check_loop(self) -> None:
+        """
+        See whether the running loop may use the connections.
+
+        Raises:
+            WrongLoopError: They live on another one, which is not closed.
+        """
+        if self._loop is None or self._loop is asyncio.get_running_loop():
+            return
+        if not self._loop.is_closed():
+            raise WrongLoopError(
+                "this client's connections belong to another event loop, which is not"
+                " closed: make a client for each loop, or close() it there first"
+            )
 
     def _leave(self) -> None:
         """
@@ -259,13 +306,9 @@ class Session:
         Raises:
             WrongLoopError: It is not closed.
         """
+        self.check_loop()
         if self._loop is None:
             return
-        if not self._loop.is_closed():
-            raise WrongLoopError(
-                "this client's connections belong to another event loop, which is not"
-                " closed: make a client for each loop, or close() it there first"
-            )
         # While this set holds them, aiohttp's responses are not collected before ours.
         for response in list(self._responses):
             cut(response)
@@ -281,6 +324,33 @@ class Session:
         if http is not None and isinstance(http.connector, CheckedConnector):
             http.connector.bury()
             http.detach()
+
+    def _disown(self) -> None:
+        """
+        Begin anew in a child process; the connections, the loop and what waits on it are
+        the parent's.
+        """
+        for response in self._responses:
+            disown(response)
+        self._responses = set()
+        inherit(self._loop)
+        http, self._http = self._http, None
+        keeper, self._keeper = self._keeper, None
+        if http is not None and isinstance(http.connector, CheckedConnector):
+            http.connector.disown()
+            http.detach()
+        if keeper is not None:
+            # By hand, for it has nothing to wait for; else its loop would be asked to.
+            with contextlib.suppress(RuntimeError, StopIteration):
+                keeper.aclose().send(None)
+        self._loop = None
+        self._opening = asyncio.Lock()
+
+    def __reduce_ex__(self, _: Any) -> str:
+        raise TypeError(
+            "a client is not pickled: it holds connections and a key; make one in each"
+            " process"
+        )
 
     def __del__(self) -> None:
         http = self._http
@@ -314,185 +384,15 @@ class Session:
         )
 
 
-class Body:
-    """
-    A response: its head, and its body as it comes.
-
-    Read it to its end, or `drop` it.
-    """
-
-    __slots__ = (
-        "_content",
-        "_error",
-        "_response",
-        "_session",
-        "connect",
-        "content_type",
-        "headers",
-        "pool",
-        "reason",
-        "reused",
-        "status",
-    )
-
-    def __init__(
-        self, session: Session, response: aiohttp.ClientResponse, trip: Trip
-    ) -> None:
-        self._session = session
-        self._response = response
-        self._content = response.content
-        self._error: BaseException | None = None
-        self.status = response.status
-        self.reason = response.reason or ""
-        self.headers: CIMultiDict[str] = CIMultiDict(response.headers)
-        content_type = self.headers.get("Content-Type", "")
-        self.content_type = content_type.partition(";")[0].strip().lower()
-        """
-        In lower case and without parameters; "" where there is none.
-        """
-        self.pool, self.connect, self.reused = trip.times()
-        """
-        Seconds waited for a free slot; seconds spent on DNS, TCP and TLS; and whether it
-        came over a connection that had been used before, for which the latter are 0.
-        """
-        session._responses.add(response)
-
-    @property
-    def at_end(self) -> bool:
-        """
-        The whole body has come, though it may not be read; the connection is returned.
-        """
-        return self._content.is_eof() and self._content.exception() is None
-
-    async def read(self) -> bytes:
-        """
-        The next bytes, as they came; b"" at the end of a whole body.
-
-        Cancelling loses none: the next call continues.
-
-        Raises:
-            APIConnectionError: The body broke off. What had come before is read first.
-            ClientClosedError: The session was closed.
-        """
-        if self._error is not None:
-            raise self._error
-        failure = None
-        try:
-            block = await self._content.readany()
-        except _BROKEN as error:
-            ours = isinstance(error, HorayError) or error is self._error
-            if ours or self._content._waiter is not None:
-                raise
-            if self._content._buffer:
-                # aiohttp would throw away what came before the break.
-                return self._content._read_nowait(-1)
-            block, failure = b"", self._failure(error)
-        if failure is not None:
-            raise failure
-        if not block:
-            self._finish()
-        return block
-
-    async def read_all(self, limit: int) -> bytes:
-        """
-        The whole body, decompressed.
-
-        Raises:
-            APIResponseValidationError: It is longer than `limit` bytes; no more than that,
-                and half a megabyte, is ever in memory.
-        """
-        blocks, size = [], 0
-        while block := await self.read():
-            size += len(block)
-            if size > limit:
-                self.drop()
-                raise APIResponseValidationError(
-                    f"the body of the answer is longer than {limit} bytes"
-                )
-            blocks.append(block)
-        return b"".join(blocks)
-
-    def interrupt(self, error: BaseException) -> None:
-        """
-        Make whoever waits in `read` get this error at the loop's next turn, and later reads.
-
-        Nothing is closed, no task is cancelled. Only from the loop's own thread.
-        """
-        self._error = error
-        if not self._response._loop.is_closed():
-            self._content.set_exception(error)
-
-    def drop(self) -> None:
-        """
-        Close the connection now, unless it is returned already. Twice is fine.
-
-        A body that had not come whole cannot be read after that. Only from the loop's own
-        thread; the loop may be closed.
-        """
-        if self._error is None and not self.at_end:
-            self.interrupt(APIConnectionError("the connection was closed on our side"))
-        self._finish()
-
-    async def drain(self, seconds: float = 0.1) -> bool:
-        """
-        Read what is left, so that the connection returns to the pool; else drop it.
-
-        It waits no longer than `seconds`, and reads no more than 64 KiB.
-
-        Returns:
-            Whether the connection has returned.
-
-        Cancelled: the connection is dropped.
-        """
-        left = DRAIN_BYTES
-        try:
-            async with asyncio.timeout(seconds):
-                while left > 0 and not self.at_end:
-                    left -= len(await self.read())
-        except (HorayError, TimeoutError):
-            pass
-        finally:
-            self.drop()
-        return self.at_end
-
-    def _finish(self) -> None:
-        self._session._responses.discard(self._response)
-        # It has none after a whole body, unless the server answered before it had the
-        # whole request, or wants to speak another protocol.
-        if self._response._connection is not None:
-            cut(self._response)
-
-    def _failure(self, error: BaseException) -> APIConnectionError:
-        failure = APIConnectionError(explain(error, self._session.where))
-        failure.__cause__ = cause_of(error)
-        self._error = failure.with_facts(
-            reused=self.reused, answered=True, pool=self.pool, connect=self.connect
-        )
-        self._finish()
-        return failure
-
-    def __del__(self) -> None:
-        # The connection must not stay leased. Whose mistake it is, the room above tells.
-        self._session._responses.discard(self._response)
-        if self._response.connection is not None:
-            try:
-                # Collected on any thread, and in the middle of anything.
-                self._response._loop.call_soon_threadsafe(cut, self._response)
-            except RuntimeError:
-                cut(self._response)
+_sessions: Final[WeakSet[Session]] = WeakSet()
 
 
-def _headers(*more: Mapping[str, str], stream: bool, sends: bool) -> CIMultiDict[str]:
-    accept = "text/event-stream" if stream else "application/json"
-    headers = CIMultiDict({"Accept": accept})
-    if stream:
-        # What is compressed comes in blocks, not token by token.
-        headers["Accept-Encoding"] = "identity"
-    if sends:
-        headers["Content-Type"] = "application/json"
-    for one in more:
-        headers.update(one)
-    return headers
+def _after_fork() -> None:
+    for session in list(_sessions):
+        session._disown()
+
+
+in_child(_after_fork)
 
 
 def _closed() -> ClientClosedError:

@@ -61,6 +61,8 @@ class Settings:
 
     hook: Hook | None = None
 
+    idempotency_keys: bool = False
+
 
 def resolve(
     *,
@@ -296,6 +298,18 @@ def check_retries(max_retries: int) -> int:
     if max_retries < 0:
         raise ConfigurationError(f"max_retries is {max_retries}, expected 0 or more")
     return max_retries
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """
+    True or False, and nothing that merely counts as one.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} is {value!r}, expected True or False")
+    return value
 
 
 def check_validate(validate: Validate) -> Validate:

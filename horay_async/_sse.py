@@ -5,6 +5,8 @@ No I/O and no JSON. The data of an event stays bytes, so that whoever reads it d
 it once; a character cut by the network is whole again by then.
 """
 
+from collections import deque
+
 import attrs
 
 from ._errors import EventTooLargeError
@@ -73,9 +75,15 @@ class SSEDecoder:
     stray: list[bytes]
     """
     Lines whose field the standard does not know, without their terminators. They are
-    ignored, as it says, but some servers report errors in them (llama.cpp of 2025:
-    ``error: {...}``), so the last few are kept for the caller to judge and to empty: at
-    most 64 lines and 64 KiB together, a longer one cut short.
+    ignored, as it says; the last few are kept, for whoever wonders what came: at most 64
+    lines and 64 KiB together, a longer one cut short.
+    """
+
+    bare: deque[tuple[int, bytes]]
+    """
+    Those among them that may be errors, as some servers report them so (llama.cpp of 2025:
+    ``error: {...}``; gateways: the JSON alone), and how many events of the last *feed* came
+    before each. For the caller to judge, and to empty.
     """
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
@@ -83,6 +91,7 @@ class SSEDecoder:
         self.retry = None
         self.comments = 0
         self.stray = []
+        self.bare = deque()
 
         self._max_event = max_event
         self._error: EventTooLargeError | None = None
@@ -90,6 +99,7 @@ class SSEDecoder:
         self._after_cr = False
         self._line = bytearray()  # an unfinished line
         self._id = ""
+        self._dispatched = 0  # events of this feed
 
         # The block being read. Its size counts the lines that left something in it, so
         # it is 0 exactly while the block is as good as not begun.
@@ -150,7 +160,7 @@ class SSEDecoder:
 
         The standard discards it, but real servers omit the last blank line, or even the
         last LF. The caller judges whether what is there is whole. An unfinished line of
-        another kind is read too, so that a bare error ends up in *stray*.
+        another kind is read too, so that a bare error ends up in *bare*.
 
         The decoder's own *last_event_id* stays, for no blank line confirmed a new one.
 
@@ -162,6 +172,7 @@ class SSEDecoder:
         if self._head:
             self._line += self._head
         self._head = None
+        self._dispatched = 0
         if self._line:
             self._read_field(bytes(self._line))
             self._line.clear()
@@ -209,6 +220,7 @@ class SSEDecoder:
 
     def _read_lines(self, lines: bytes, rest: bytes) -> list[Event]:
         events: list[Event] = []
+        self._dispatched = 0
         every = lines.split(b"\n")
         every.pop()
         try:
@@ -218,6 +230,7 @@ class SSEDecoder:
                     self._read_field(line)
                 elif (event := self._dispatch()) is not None:
                     events.append(event)
+                    self._dispatched += 1
             self._hold(rest)
         except EventTooLargeError:
             if not events:
@@ -262,6 +275,12 @@ class SSEDecoder:
         self._data += value
 
     def _keep_stray(self, line: bytes) -> None:
+        # A look at the JSON of each line of a flood would hold up the loop.
+        is_json = (
+            len(line) > 10 and line.startswith(b"{") and line.rstrip().endswith(b"}")
+        )
+        if is_json or line.startswith(b"error:"):
+            self.bare.append((self._dispatched, line))
         stray = self.stray
         stray.append(line[:MAX_STRAY_BYTES])
         while len(stray) > MAX_STRAY_LINES or sum(map(len, stray)) > MAX_STRAY_BYTES:

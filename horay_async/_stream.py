@@ -5,17 +5,19 @@ TokenStream: what the user reads, opens and closes; `_flow` moves underneath.
 from __future__ import annotations
 
 import asyncio
+import sys
 import warnings
 
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from types import FrameType, TracebackType
+from typing import Any, Final, Generic, Self, TypeVar
 
 import attrs
 
 from ._attempts import Attempts
 from ._errors import StreamConsumedError
 from ._flow import WHOLE, Flow
+from ._forks import inherited
 from ._intake import Feed, feed_chunks, feed_nothing, feed_tokens
 from ._readers import DONE, Choices, Chunks, OwnedTokens, Texts, Tokens
 from ._values import Meta, Outcome, Response
@@ -23,6 +25,13 @@ from ._values import Meta, Outcome, Response
 
 ReplyT = TypeVar("ReplyT")
 ChunkT = TypeVar("ChunkT")
+
+_OURS: Final = frozenset({"asyncio", __name__.partition(".")[0]})
+
+_LOOPS: Final = frozenset({"asyncio.events", "asyncio.runners"})
+"""
+Modules that run tasks: what stands above them in the stack has nothing to do with the task.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +59,7 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
     or partial. Cancelling the wait for a token loses none: the next wait goes on.
     """
 
-    __slots__ = ("_entered", "_kind", "_taken")
+    __slots__ = ("_entered", "_kind", "_place", "_taken")
 
     def __init__(
         self,
@@ -64,6 +73,7 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
         super().__init__(opener, n=n, prompt_bytes=prompt_bytes, strict_end=strict_end)
         self._kind = kind
         self._entered = self._taken = False
+        self._place = _place_of(sys._getframe(1))
 
     # What the user reads -------------------------------------------------------------
 
@@ -158,11 +168,11 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
             self._pumping = True
             try:
                 await self._send()
-            except asyncio.CancelledError:
-                self._end(Outcome.CANCELLED, "cancelled while it was being opened")
-                raise
             except Exception as error:
                 self._fail(error)
+                raise
+            except BaseException:
+                self._end(Outcome.CANCELLED, "cancelled while it was being opened")
                 raise
             finally:
                 self._pumping = False
@@ -216,11 +226,17 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
     def __del__(self) -> None:
         if getattr(self, "_attempts", None) is not None and self.outcome is None:
             super().abandon()
+            if inherited(self._loop):
+                # The parent process goes on reading it.
+                return
             # Last, as it may raise.
-            warnings.warn(
-                f"{self!r} was never closed: use `async with`",
+            file, line = self._place or ("", 0)
+            opened = f", opened at {file}:{line}," if file else ""
+            warnings.warn_explicit(
+                f"{self!r}{opened} was never closed: use `async with`",
                 ResourceWarning,
-                stacklevel=2,
+                filename=file or __file__,
+                lineno=line,
                 source=self,
             )
 
@@ -269,3 +285,17 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
             )
         self._taken = True
         return OwnedTokens(self)
+
+
+def _place_of(frame: FrameType | None) -> tuple[str, int] | None:
+    """
+    File and line of whoever called us; None where it was an event loop.
+    """
+    while frame is not None:
+        module = frame.f_globals.get("__name__") or ""
+        if module in _LOOPS:
+            break
+        if module.partition(".")[0] not in _OURS:
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None

@@ -48,6 +48,13 @@ Reader = Callable[[Any, Any], Any]
 converter: Final = cattrs.Converter(detailed_validation=False)
 
 
+MAX_ITEMS: Final = 1 << 14
+"""
+Choices of an answer, tool calls of a message, models of a list: each costs a hundred times
+the memory of the two bytes that a server can send for it.
+"""
+
+
 class _Misfit(Exception):
     """
     A value of a type that nothing can be made of; the path grows on the way out.
@@ -152,6 +159,8 @@ def _many(kind: type[JsonObject], *, numbered: bool = False) -> Reader:
     def read(value: Any, _: Any) -> Any:
         if type(value) is not list:
             raise _Misfit("a list", value)
+        if len(value) > MAX_ITEMS:
+            raise _Misfit(f"at most {MAX_ITEMS} of them", value)
         hook = converter.get_structure_hook(kind)
         items = []
         for place, item in enumerate(value):

@@ -66,6 +66,14 @@ class Timeouts:
         """
         return attrs.evolve(self, **changes)
 
+    def bound(self, *, stream: bool) -> float:
+        """
+        The deadline in force, in seconds; infinite where there is none.
+        """
+        if self.deadline is not None:
+            return self.deadline
+        return math.inf if stream else PLAIN_DEADLINE
+
 
 PLAIN_DEADLINE: Final = 600.0
 """

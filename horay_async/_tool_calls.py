@@ -8,17 +8,24 @@ fragment, or send the arguments first; each rule below is one of them.
 from __future__ import annotations
 
 import json
+import re
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ._codec import loads
+from ._codec import whole
 from ._errors import APIResponseValidationError
 from ._values import Function, ToolCall
 
 
+MAX_CALLS: Final = 1 << 10
+"""
+Tool calls of one choice of a stream: each of their fragments may have to be looked for.
+"""
+
 _CALL: Final = frozenset({"index", "id", "type", "function"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
+_MARKS: Final = re.compile(r'\\.|["{}]', re.DOTALL)
 
 
 class ToolCalls:
@@ -26,11 +33,12 @@ class ToolCalls:
     The calls of one choice.
     """
 
-    __slots__ = ("_by_index", "_calls")
+    __slots__ = ("_by_id", "_by_index", "_calls")
 
     def __init__(self) -> None:
         self._calls: list[OpenCall] = []
         self._by_index: dict[int, OpenCall] = {}
+        self._by_id: dict[Any, OpenCall] = {}
 
     def extend(self, fragments: Iterable[Any]) -> None:
         """
@@ -60,6 +68,8 @@ class ToolCalls:
         else:
             call = self._without_index(ident, function.get("name") or None)
         call.take(fragment, function)
+        if isinstance(call.id, (str, int)):
+            self._by_id.setdefault(call.id, call)
 
     def _at(self, index: int, ident: str | None) -> OpenCall:
         call = self._by_index.get(index)
@@ -83,9 +93,11 @@ class ToolCalls:
         return last
 
     def _named(self, ident: str) -> OpenCall | None:
-        return next((call for call in self._calls if call.id == ident), None)
+        return self._by_id.get(ident) if isinstance(ident, (str, int)) else None
 
     def _open(self) -> OpenCall:
+        if len(self._calls) >= MAX_CALLS:
+            raise too_many("tool calls", MAX_CALLS)
         call = OpenCall(len(self._calls))
         self._calls.append(call)
         return call
@@ -104,9 +116,14 @@ class OpenCall:
 
     __slots__ = (
         "_arguments",
+        "_begun",
+        "_cut",
+        "_depth",
         "_extra",
         "_function_extra",
         "_position",
+        "_quoted",
+        "_seen",
         "_type",
         "id",
         "name",
@@ -120,6 +137,10 @@ class OpenCall:
         self._arguments: list[str] = []
         self._extra: dict[str, Any] = {}
         self._function_extra: dict[str, Any] = {}
+        # How far the arguments have been looked at, and where in an object that is.
+        self._seen = self._depth = 0
+        self._begun = self._quoted = False
+        self._cut = ""
 
     def take(self, fragment: Mapping[str, Any], function: Mapping[str, Any]) -> None:
         """
@@ -138,13 +159,25 @@ class OpenCall:
 
     def is_whole(self) -> bool:
         """
-        Whether the arguments are complete, so that the same name again is another call.
+        Whether the arguments are complete, so that the same name again is another call: an
+        object whose braces are closed.
+
+        Each piece is looked at once, as this may be asked for every fragment.
         """
-        try:
-            loads("".join(self._arguments).encode("utf-8", "replace"))
-        except ValueError:
-            return False
-        return True
+        pieces = self._arguments[self._seen :]
+        self._seen += len(pieces)
+        text = self._cut + "".join(pieces)
+        self._cut = ""
+        if (len(text) - len(text.rstrip("\\"))) % 2:
+            # What it escapes is in the next piece.
+            text, self._cut = text[:-1], "\\"
+        for mark in _MARKS.findall(text):
+            if mark == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted and mark in "{}":
+                self._begun = True
+                self._depth += 1 if mark == "{" else -1
+        return self._begun and self._depth == 0 and not self._quoted
 
     def value(self) -> ToolCall:
         """
@@ -186,15 +219,13 @@ def keep_unknown(
             into[name] = value  # noqa: PERF403 -- mostly there is nothing to keep
 
 
-def whole(text: str) -> str:
+def too_many(what: str, limit: int) -> APIResponseValidationError:
     """
-    The text with its UTF-16 pairs joined; a half without its other becomes U+FFFD.
+    The error for more parts of an answer than are kept.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return APIResponseValidationError(
+        f"the server sent more than {limit} {what}, the most that are read of one answer"
+    )
 
 
 def unreadable(where: str, value: Any, expected: str) -> APIResponseValidationError:

@@ -4,7 +4,8 @@ Attempts over a real session, and what a hook heard of them.
 
 import contextlib
 
-from horay_async._attempts import Attempts, Call
+from horay_async._attempts import Attempts
+from horay_async._call import Call
 from horay_async._events import AttemptFailed, AttemptStarted
 from horay_async._governor import Governor
 from horay_async._policy import RetryPolicy

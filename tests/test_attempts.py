@@ -126,7 +126,11 @@ async def test_ended(caller, emulator):
     times = meta.timings
     assert times.total >= times.headers + times.body
     assert caller.events[-1] == CallEnded(
-        path="/chat/completions", outcome=Outcome.FINISHED, meta=meta, usage=usage
+        path="/chat/completions",
+        outcome=Outcome.FINISHED,
+        meta=meta,
+        usage=usage,
+        call=caller.events[0].call,
     )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from calling import GATE, calling, read
-from horay_async._attempts import ERROR_BODY_LIMIT
+from horay_async._call import ERROR_BODY_LIMIT
 from horay_async._errors import (
     DeadlineExceeded,
     FirstTokenTimeoutError,
@@ -17,6 +17,7 @@ from horay_async._errors import (
 )
 from horay_async._events import AttemptFailed
 from horay_async._timeouts import Timeouts
+from horay_async._values import user
 from horay_async.emulator import Answer
 from loopback import soon, until
 
@@ -82,7 +83,7 @@ async def test_the_deadline_covers_the_queue(caller):
     caller.governor.close(GATE, 60)
     error = await broken(caller.run(timeouts=Timeouts(deadline=0.05)), DeadlineExceeded)
     assert str(error).startswith("the call took longer than its deadline of 0.05 s")
-    assert "(0 attempts)" in str(error)
+    assert "; 0 attempts in " in str(error)
     assert "Timeouts(deadline=...)" in str(error)
     assert (error.attempts, error.clock, caller.told) == (0, "deadline", [])
     assert error.elapsed > 0.04
@@ -358,12 +359,30 @@ async def test_a_refusal_that_stalls(caller, emulator, monkeypatch):
     """
     The status has said the most important; what came of the rest is told.
     """
-    monkeypatch.setattr("horay_async._attempts.ERROR_BODY_SECONDS", 0.3)
+    monkeypatch.setattr("horay_async._call.ERROR_BODY_SECONDS", 0.3)
     emulator.script(refusal(b"half an expl", end="hang"))
     error = await broken(caller.run(retries=0), InternalServerError)
     assert error.message.endswith("half an expl")
     assert error.content == b"half an expl"
     await emulator.wait_for_disconnect()
+
+
+@pytest.mark.parametrize(
+    "clocks", [Timeouts(first_token=0.2, deadline=0.4), Timeouts(deadline=0.4)]
+)
+async def test_a_clock_inside_a_refusal(caller, emulator, clocks):
+    """
+    The status says more than a clock would; the deadline ends the waiting all the same.
+    """
+    for stream in (True, False):
+        emulator.script(refusal(b"half an expl", end="hang"))
+        attempts = caller.call(stream=stream, retries=0, timeouts=clocks)
+        call = attempts.send() if stream else attempts.run(read)
+        error = await broken(call, InternalServerError)
+        assert error.content == b"half an expl"
+        assert error.elapsed > 0.35
+        assert caller.in_flight == 0
+        await emulator.wait_for_disconnect()
 
 
 async def test_a_refusal_that_breaks_off(caller, emulator):
@@ -397,7 +416,7 @@ async def test_the_deadline_names_the_crowd(emulator):
     """
     Who waited only for a connection is told so.
     """
-    from horay_async import AsyncHoray, DeadlineExceeded, user
+    from horay_async import AsyncHoray
 
     emulator.script(Answer.chat("word", end="hang", done=False, finish=None))
     async with (
@@ -410,3 +429,24 @@ async def test_the_deadline_names_the_crowd(emulator):
             await client.chat.completions.create(
                 messages=[user("b")], model="m", timeout=0.1
             )
+
+
+async def test_one_error(client, emulator):
+    """
+    The deadline of a stream, while a refusal's body hangs: one error, told in order.
+    """
+    emulator.script(refusal(b"half an expl", end="hang"))
+    told = []
+    watched = client.with_options(max_retries=0, on_event=told.append)
+    stream = watched.chat.completions.stream(
+        messages=[user("a")], timeouts=Timeouts(deadline=0.3, first_token=None)
+    )
+    error = await broken(stream.open(), InternalServerError)
+    assert stream.error is error
+    assert [type(event).__name__ for event in told] == [
+        "AttemptStarted",
+        "AttemptFailed",
+        "CallEnded",
+    ]
+    assert told[-1].error is told[-2].error is error
+    await emulator.wait_for_disconnect()

@@ -173,3 +173,25 @@ async def test_an_echoed_key(caller, emulator, scripted):
     told = f"{error!r} {error.__dict__} {error.content.decode()}"
     for spelling in (KEY, KEY.replace("/", r"\/")):
         assert spelling not in told
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("/v1/elsewhere?key=hush", "/v1/elsewhere, which"),
+        ("https://other/" + "x" * 999, "xxx, which"),
+        ("/odd\x85place", "/odd\ufffdplace, which"),
+    ],
+)
+async def test_redirects(caller, emulator, place, shown):
+    """
+    It is said where one points to, and that nobody followed.
+    """
+    emulator.script(Answer.text("Moved", 301, headers=[("Location", place)]))
+    error = await refused(caller)
+    assert str(error).startswith("301 from Horay: it redirects to ")
+    assert shown in str(error)
+    assert "is not followed" in str(error)
+    assert "hush" not in str(error)
+    assert len(str(error)) < 400
+    assert len(emulator.requests) == 1

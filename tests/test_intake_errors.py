@@ -19,7 +19,8 @@ from horay_async._errors import (
     ServiceUnavailableError,
     UnprocessableEntityError,
 )
-from horay_async._intake import Intake, redacted
+from horay_async._intake import Intake
+from horay_async._secrets import redacted
 from horay_async._values import Meta
 from streams import DONE, HELLO, read, wire
 

@@ -114,7 +114,7 @@ INSTEAD = {
         "application/json",
         b'{"choices": [',
         APIResponseValidationError,
-        'application/json: {"choices": [',
+        'no JSON (expecting value, at character 13): {"choices": [',
     ),
 }
 

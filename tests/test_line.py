@@ -178,9 +178,9 @@ async def test_what_shares_a_limit(line, emulator):
     seen = []
 
     class Watched(Governor):
-        async def lease(self, key):
+        async def lease(self, key, *, tries=0):
             seen.append(key)
-            return await super().lease(key)
+            return await super().lease(key, tries=tries)
 
     line = attrs.evolve(line, governor=Watched())
     emulator.script(*[Answer.json(whole())] * 3)

@@ -135,7 +135,7 @@ WRONG = {
     "half a JSON value": (
         Answer.text('{"a":', content_type="application/json"),
         APIResponseValidationError,
-        'it sent application/json: {"a":',
+        "it sent application/json: no JSON (",
     ),
     "nothing": (
         Answer.text("", content_type="application/json"),

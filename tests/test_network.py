@@ -15,6 +15,7 @@ import pytest
 
 from yarl import URL
 
+from certificates import CERTIFICATE, PRIVATE_KEY
 from horay_async._errors import APIConnectionError, ConfigurationError
 from horay_async._network import Proxy, cause_of, explain
 from horay_async._session import Session
@@ -25,30 +26,6 @@ from loopback import STREAM, always, answer, chunk, once, serve, soon, threaded,
 pytestmark = pytest.mark.uvloop
 
 KEY = "sk-do-not-show-me"
-
-# For localhost, api.test and 127.0.0.1, signed by itself, valid until 2120. It guards nothing.
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBsjCCAVigAwIBAgIBATAKBggqhkjOPQQDAjAbMRkwFwYDVQQDDBBob3JheS1h
-c3luYyB0ZXN0MCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjAbMRkw
-FwYDVQQDDBBob3JheS1hc3luYyB0ZXN0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD
-QgAE/FHwMM0a1qiVD5qDvAlqH9BGjvmOPxLXtSbZ3u81hD2wFhpLbwe4MEU7JkDE
-kG/MoxuvMp51ioeJx5pD6K8gjKOBijCBhzAPBgNVHRMBAf8EBTADAQH/MA4GA1Ud
-DwEB/wQEAwIBhjAdBgNVHQ4EFgQUrm22P3PD1lj1TJx5EdB+LKYWzC4wHwYDVR0j
-BBgwFoAUrm22P3PD1lj1TJx5EdB+LKYWzC4wJAYDVR0RBB0wG4IJbG9jYWxob3N0
-gghhcGkudGVzdIcEfwAAATAKBggqhkjOPQQDAgNIADBFAiBmweRqS8BzS4Y60G6c
-HPdixRuh7IJuHrjj8yXxDWz1JgIhAJ2dR72z2Q0B0YSVCp42QO3lDKYqk0BtzhpB
-kboxOXsd
------END CERTIFICATE-----
-"""
-
-PRIVATE_KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgtj1SNQHbiZHrl49F
-O/+nwIuW/WtzWIf4DUiXBklIvnKhRANCAAT8UfAwzRrWqJUPmoO8CWof0EaO+Y4/
-Ete1Jtne7zWEPbAWGktvB7gwRTsmQMSQb8yjG68ynnWKh4nHmkPoryCM
------END PRIVATE KEY-----
-"""
 
 
 @pytest.fixture(autouse=True)

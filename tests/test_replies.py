@@ -24,7 +24,7 @@ META = Meta(status=200, service="Horay")
 
 
 def reply(*choices, **fields):
-    return chat_reply({"choices": list(choices) or [{}], **fields}, META)
+    return chat_reply({"choices": list(choices) or [{"message": {}}], **fields}, META)
 
 
 def chunk(*choices, **fields):
@@ -272,7 +272,7 @@ def test_next_to_nothing():
     assert (found.text, found.reasoning) == ("", None)
     assert found.message == Message(role="assistant", content=None)
     assert found.usage == Usage(source="none")
-    assert completion_reply({"choices": [{}]}, META).text == ""
+    assert completion_reply({"choices": [{"text": ""}]}, META).text == ""
     assert ChatReply().text == CompletionReply().text == ""
     assert ChatReply().message == Message()
 
@@ -303,8 +303,8 @@ def test_request_id():
     By the name that openai has for it.
     """
     meta = Meta(headers={"x-request-id": "r"})
-    assert chat_reply({"choices": [{}]}, meta)._request_id == "r"
-    assert "r" not in chat_reply({"choices": [{}]}, meta).to_dict()
+    assert chat_reply({"choices": [{"message": {}}]}, meta)._request_id == "r"
+    assert "r" not in chat_reply({"choices": [{"message": {}}]}, meta).to_dict()
 
 
 # Chunks ----------------------------------------------------------------------------

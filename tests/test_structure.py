@@ -30,7 +30,7 @@ META = Meta(status=200, service="Horay")
 
 
 def reply(*choices, **fields):
-    return chat_reply({"choices": list(choices) or [{}], **fields}, META)
+    return chat_reply({"choices": list(choices) or [{"message": {}}], **fields}, META)
 
 
 def delta(**fields):
@@ -41,15 +41,16 @@ def delta(**fields):
 
 
 def test_index_is_the_place_where_none_is_sent():
-    found = reply({}, {"index": None}, {"index": 7}, {"index": "x"})
+    found = reply({"message": {}}, {"index": None}, {"index": 7}, {"index": "x"})
     assert [choice.index for choice in found.choices] == [0, 1, 7, 3]
 
 
 def test_nulls_take_the_default():
-    found = reply({"message": None, "finish_reason": ""}, id=None, model=None)
-    assert found.choices[0].message.role == "assistant"
-    assert found.choices[0].finish_reason is None
-    assert found.choices[0].to_dict()["finish_reason"] is None
+    nulls = {"message": None, "finish_reason": ""}
+    found = reply({"message": {}}, nulls, id=None, model=None)
+    assert found.choices[1].message.role == "assistant"
+    assert found.choices[1].finish_reason is None
+    assert found.choices[1].to_dict()["finish_reason"] is None
     message = reply(
         {"message": {"role": "", "content": None, "tool_calls": None}}
     ).message
@@ -85,7 +86,12 @@ def test_arguments_are_text():
 
 
 def test_scalars_pass_as_they_come():
-    found = reply({"finish_reason": 5, "logprobs": "x"}, id=7, created="now", model=[1])
+    found = reply(
+        {"message": {}, "finish_reason": 5, "logprobs": "x"},
+        id=7,
+        created="now",
+        model=[1],
+    )
     assert (found.id, found.created, found.model) == (7, "now", [1])
     assert found.choices[0].finish_reason == 5
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from horay_async._codec import whole
 from horay_async._errors import APIResponseValidationError
-from horay_async._tool_calls import OpenCall, ToolCalls, whole
+from horay_async._tool_calls import OpenCall, ToolCalls
 
 
 def fragment(arguments=None, *, name=None, **fields):

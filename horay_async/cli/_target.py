@@ -27,7 +27,6 @@ from ..local import LocalModel
 from ._failures import Misuse, explained
 from ._fetching import Fetching
 from ._hints import add_hint
-from ._log import hook
 from ._validators import finite, whole
 
 
@@ -137,7 +136,6 @@ async def open_client(target: Target) -> AsyncIterator[AsyncHoray]:
         options: dict[str, Any] = {
             "max_retries": target.max_retries,
             "timeout": target.timeout,
-            "on_event": hook(),
         }
         if target.service:
             options["service"] = _SERVICES[target.service]

@@ -27,7 +27,7 @@ from .._values import counted
 from ._failures import Exit, Failure, explained, say
 from ._hints import add_hint
 from ._lines import Asked, BadLine, read_line, result_line
-from ._log import hook
+from ._log import is_on
 from ._progress import LineView, Progress, View, fitting_view
 from ._reader import LineReader, count_lines
 from ._tally import Tally, lacks_credit
@@ -321,7 +321,7 @@ def _view(plan: Plan) -> View | None:
     if plan.output == "-" and is_terminal(sys.stdout) and is_terminal(sys.stderr):
         return None  # the results themselves show how far it is
     # What HORAY_LOG has to say would go through a bar.
-    return LineView() if hook() is not None else fitting_view()
+    return LineView() if is_on() else fitting_view()
 
 
 def _cannot_connect(error: Exception) -> bool:

@@ -1,0 +1,3 @@
+"""
+Any bytes, and what we promise of them. How to run it: docs/fuzzing.md.
+"""
