@@ -194,8 +194,8 @@ class Protocol(ResponseHandler):
         """
         Bytes have come.
 
-        The head goes to the parser by itself. What comes with it may not be HTTP, and of
-        that the parser tells nothing but the error: not the answer that came before it.
+        The head goes to the parser by itself: of what comes with it and is not HTTP the
+        parser tells the error alone, and not the answer before it.
         """
         end = 0
         if self._payload is None or self._payload.is_eof():
@@ -215,13 +215,12 @@ class Protocol(ResponseHandler):
         # 101 is a last answer, too.
         self.interim += 100 <= data[0].code < 200 and data[0].code != 101
         if self.interim > MAX_INTERIM:
-            if self.interim == MAX_INTERIM + 1:
+            if self.transport is not None and not self.transport.is_closing():
                 self._buffer.clear()
                 reason = f"more than {MAX_INTERIM} interim answers"
                 self.set_exception(HttpProcessingError(code=400, message=reason))
-                # Not abort(), which would take the exception back.
-                if self.transport is not None:
-                    self.transport.abort()
+                # Not our abort(), which would take the exception back.
+                self.transport.abort()
             return
         super().feed_data(data, size)
 

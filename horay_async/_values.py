@@ -50,14 +50,6 @@ class Secret(str):
     def __repr__(self) -> str:
         return "'***'"
 
-    def __deepcopy__(self, _: Any) -> Secret:
-        return self
-
-    def __reduce_ex__(self, _: Any) -> str:
-        raise TypeError(
-            "a key is not pickled, nor is what holds one: make a client in each process"
-        )
-
 
 # What travels ----------------------------------------------------------------------
 

@@ -286,7 +286,8 @@ def nested(levels):
     """
     An object of so many levels, itself included.
     """
-    return b'{"choices": [{"message": {"content": "a"}}], "x": %b%b}' % (
+    return b'{"choices": [{"message": {"content": "%b"}}], "x": %b%b}' % (
+        b"a" * 400,
         b"[" * (levels - 1),
         b"]" * (levels - 1),
     )

@@ -333,6 +333,8 @@ def test_forked(kind, loop, tls, files):
     if loop == "uvloop":
         pytest.importorskip("uvloop")
         preamble += UVLOOP
+    # uvloop has a thread of its own, of which Python warns since 3.12.
+    warn = ["-W", "ignore::DeprecationWarning"] if loop == "uvloop" else []
     bundle, both = files
     context = None
     if tls == "tls":
@@ -345,6 +347,7 @@ def test_forked(kind, loop, tls, files):
         done = subprocess.run(
             [
                 sys.executable,
+                *warn,
                 "-c",
                 script,
                 str(server.port),

@@ -314,10 +314,11 @@ async def test_a_client_does_not_pickle():
     Whoever sends one to another process hears why not; its bytes are nowhere.
     """
     async with serve(once(answer(b"{}"))) as server, client_for(server) as client:
-        for one in (client, client._line.settings, client._line.settings.key):
+        for one in (client, client._line, client._line.session, client.chat):
             with pytest.raises(TypeError, match="is not pickled"):
                 pickle.dumps(one)
-        assert copy.deepcopy(client._line.settings.key) is client._line.settings.key
+            with pytest.raises(TypeError, match="is not pickled"):
+                copy.deepcopy(one)
 
 
 async def test_no_task_nor_warning_shows_the_key():
