@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+from benchmarks._soak_server import MARKER
 from horay_async import AttemptStarted, CallEnded
 
 
@@ -26,7 +27,12 @@ WORDS = [
     "\\n",
 ]
 
-MARKER = re.compile(r"m\d{8}")
+MARKED = re.compile(r"m\d{8}")
+
+RETRIES = 2
+"""
+What the client does by default.
+"""
 
 FREE = 1
 """
@@ -44,7 +50,7 @@ class Entry:
 
     text: str
 
-    way: str = ""
+    way: str
 
     started: int | None = 0
     """
@@ -96,7 +102,7 @@ class Entry:
         """
         What tells the server whose request it is.
         """
-        return {"x-soak": self.marker}
+        return {MARKER: self.marker}
 
     def heard(self, event):
         """
@@ -113,7 +119,7 @@ class Ledger:
     All prompts that are not settled yet, and everything that was wrong so far.
     """
 
-    def __init__(self, retries=2):
+    def __init__(self):
         self.wrong = Counter()
         """
         What must not be, in a sentence each, with how often it was.
@@ -122,13 +128,12 @@ class Ledger:
         """
         Requests that the server read when their callers were gone.
         """
-        self._retries = retries
         self._count = 0
         self._open = {}
         self._over = []
         self._unended = []
 
-    def entry(self, dice, way="", *, watched=True):
+    def entry(self, dice, way, *, watched=True):
         """
         A prompt that has never been.
 
@@ -158,7 +163,7 @@ class Ledger:
         Compare an answer, or the part of it that came, with what was asked.
         """
         entry.answers += whole
-        markers = set(MARKER.findall(text))
+        markers = set(MARKED.findall(text))
         if markers - {entry.marker}:
             entry.wrong.append(f"the answer of another: {text[:60]!r}")
         elif markers and not entry.text.startswith(text):
@@ -213,7 +218,7 @@ class Ledger:
     def _too_often(self, entry):
         came = len(entry.came)
         if entry.started is None:
-            if came > entry.calls * (1 + self._retries + FREE):
+            if came > entry.calls * (1 + RETRIES + FREE):
                 yield f"asked {came} times"
         elif came > entry.started:
             yield f"{came} requests came, {entry.started} were sent"

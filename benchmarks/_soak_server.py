@@ -11,6 +11,7 @@ import sys
 
 from benchmarks._soak_gauges import descriptors, resident
 from horay_async.emulator import FAULTS, Emulator
+from horay_async.emulator.faults import UNTELLABLE
 
 
 MODELS = [f"soak-{number}" for number in range(50)]
@@ -23,28 +24,17 @@ MARKER = "x-soak"
 The header by which both sides speak of a prompt. Some faults strike before its body came.
 """
 
-COSTLY = ("bomb", "endless", "flood", "huge", "many", "deep")
-"""
-Faults that send megabytes have names with these words: they come a tenth as often, or
-both processes would do little else.
-"""
-
-
-UNSEEN = "stray-bytes-late"
-"""
-An answer too many that comes when the next request is out is taken for its answer: HTTP/1.1
-gives no client a means to tell. Left out, as it would be counted as a mixed-up answer.
-"""
-
 
 def shares(total):
     """
-    How often each fault strikes, in all as often as *total*.
+    How often each fault strikes, in all as often as *total*. Large ones come a tenth as
+    often, or both processes would do little else; what no client can tell is left out, as
+    it would be counted as a mixed-up answer.
     """
     weights = {
-        name: 0.1 if any(word in name for word in COSTLY) else 1.0
-        for name in FAULTS
-        if name != UNSEEN
+        name: 0.1 if fault.large else 1.0
+        for name, fault in FAULTS.items()
+        if name != UNTELLABLE
     }
     all_of_them = sum(weights.values())
     return {name: total * weight / all_of_them for name, weight in weights.items()}

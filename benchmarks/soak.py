@@ -151,7 +151,7 @@ class Soak:
         while not self.over.is_set():
             await self.one(dice.choices(ways, weights)[0], dice, model, number)
 
-    async def one(self, way, dice, model, number=0):
+    async def one(self, way, dice, model, number):
         """
         One call, gone one of the ways.
         """
@@ -276,6 +276,10 @@ def _listed(counter):
     return ", ".join(f"{count} {name}" for name, count in counter.most_common())
 
 
+def _times(counter):
+    return [f"{words} ({count} times)" for words, count in counter.items()]
+
+
 def _pairs(before, after):
     return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in before)
 
@@ -344,60 +348,75 @@ async def left_over(before, server, server_before):
         yield f"the emulator failed: {error}"
 
 
+def a_client(server, options):
+    """
+    A client with room for all streams, and the clocks of the run.
+    """
+    return AsyncHoray(
+        service=HORAY,
+        base_url=server.url,
+        api_key="soak",
+        timeouts=clocks(options.patience),
+        max_connections=1000,
+    )
+
+
+async def warm_up(server, options):
+    """
+    Each way once, for all that is made only once. Returns what is wrong, and how many
+    streams were dropped.
+    """
+    async with a_client(server, options) as client:
+        first = Soak(server, client, streams=1, seed=options.seed)
+        dice = random.Random(options.seed)
+        ways = enumerate(WAYS)
+        await asyncio.gather(
+            *(first.one(way, dice, MODELS[0], number) for number, way in ways)
+        )
+        await first.settle()
+    return _times(first.ledger.wrong), first.dropped
+
+
+async def run(server, options, reporter):
+    """
+    All the streams for all the time, until the client is closed. Returns as `warm_up`, and
+    nothing that holds on to a client or a call.
+    """
+    client = a_client(server, options)
+    soak = Soak(server, client, streams=options.streams, seed=options.seed)
+    await soak.run(60 * options.minutes, reporter)
+    wrong = [words async for words in idle(client)]
+    await soak.settle()
+    await reporter.say(soak, resident())
+    await client.close()
+    state = await server.ask("state")
+    print(
+        f"{soak.outcomes.total()} calls: {_listed(soak.ways)}\n"
+        f"{state['struck']} faults of {state['faults']} kinds; {soak.ledger.late}"
+        " requests came after their caller had left"
+    )
+    if lost := soak.ledger.lost():
+        wrong.append(f"{lost} calls began and never said that they ended")
+    return wrong + _times(soak.ledger.wrong), soak.dropped
+
+
 async def soak(options, turns, complaints):
     """
     The whole of it. Returns what is wrong, a sentence each.
     """
-    reporter, seed = Reporter(turns), options.seed
+    reporter = Reporter(turns)
     async with ServerProcess.start(options) as server:
-
-        def a_client():
-            return AsyncHoray(
-                service=HORAY,
-                base_url=server.url,
-                api_key="soak",
-                timeouts=clocks(options.patience),
-                max_connections=1000,
-            )
-
-        # Each way once, for all that is made only once.
-        async with a_client() as client:
-            first = Soak(server, client, streams=1, seed=seed)
-            dice = random.Random(seed)
-            firsts = [
-                first.one(way, dice, MODELS[0], number)
-                for number, way in enumerate(WAYS)
-            ]
-            await asyncio.gather(*firsts)
-            await first.settle()
+        wrong, allowed = await warm_up(server, options)
         server_before = await settled(
             lambda: server.ask("state"), lambda now: not now["connections"]
         )
         before = final_gauge()
         turns.take()
-        client = a_client()
-        run = Soak(server, client, streams=options.streams, seed=seed)
-        await run.run(60 * options.minutes, reporter)
-        wrong = [words async for words in idle(client)]
-        await run.settle()
-        await reporter.say(run, resident())
-        await client.close()
-        lost = run.ledger.lost()
-        ledger = run.ledger
-        ledger.wrong += first.ledger.wrong
-        allowed = run.dropped + first.dropped
-        state = await server.ask("state")
-        print(
-            f"{run.outcomes.total()} calls: {_listed(run.ways)}\n"
-            f"{state['struck']} faults of {state['faults']} kinds; {ledger.late}"
-            " requests came after their caller had left"
-        )
-        del client, run, first
+        more, dropped = await run(server, options, reporter)
+        wrong += more
         wrong += [words async for words in left_over(before, server, server_before)]
-    wrong += [f"{words} ({count} times)" for words, count in ledger.wrong.items()]
-    wrong += [f"{words} ({count} times)" for words, count in complaints.heard.items()]
-    if lost:
-        wrong.append(f"{lost} calls began and never said that they ended")
+    wrong += _times(complaints.heard)
+    allowed += dropped
     if complaints.never_closed > allowed:
         wrong.append(
             f"{complaints.never_closed} streams were said never to have been closed,"

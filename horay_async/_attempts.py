@@ -71,7 +71,6 @@ class Attempts:
         "_session",
         "count",
         "deadline",
-        "refused",
         "sent",
         "timeouts",
         "timings",
@@ -103,10 +102,6 @@ class Attempts:
         self._retries = 0
         self._departed = False
         self.timeouts = timeouts
-        self.refused = False
-        """
-        The last attempt was refused by its status.
-        """
         self.timings = Timings()
         self.count = 0
         """
@@ -218,7 +213,6 @@ class Attempts:
         self.timings.pool, self.timings.connect = body.pool, body.connect
         if not 200 <= body.status < 300:
             # From here on a clock would say less than the status.
-            self.refused = True
             if self._clock is not None:
                 self._clock.move(None, self.deadline_exceeded)
             refusal = call.refusal(body, self._time_left())
@@ -265,12 +259,16 @@ class Attempts:
 
         Raises:
             APIError: This one, with its facts completed, when there is no use.
+
+        Cancelled: the lease is settled already; only the waiting ends.
         """
         try:
             verdict = self._verdict(error, body)
             closed = isinstance(error, RateLimitError) and self._close_gate(verdict)
             if isinstance(verdict, GiveUp):
                 error.retry_after = verdict.retry_after
+                if verdict.too_long:
+                    error.reworded(f"{error.message}; {verdict.reason}")
                 raise error
         finally:
             # Only now: the place that it frees is not for a gate that has just closed.
@@ -281,7 +279,7 @@ class Attempts:
         self._retries += not verdict.free
         # Of this attempt only the waiting counts on: its error keeps the rest.
         self.timings = Timings(governor=self.timings.governor)
-        self._departed = self.refused = False
+        self._departed = False
         if not closed:
             await self._pause(verdict.wait)
 
@@ -303,7 +301,8 @@ class Attempts:
     async def _pause(self, seconds: float) -> None:
         if INSTANT:  # a test: it counts as waited
             self._begun -= seconds
-            self.deadline = self.deadline and self.deadline - seconds
+            if self.deadline is not None:
+                self.deadline -= seconds
             self.timings.governor += seconds
             return
         began = self._loop.time()
@@ -336,6 +335,7 @@ class Attempts:
             reused = error.__dict__.get("reused", False)
             error.meta = self.meta(body, reused=reused)
         error.elapsed = self._loop.time() - self._begun
+        self._call.clean(error)
 
     def _failure(self, error: APIError) -> Failure:
         facts = error.__dict__
@@ -358,7 +358,7 @@ class Attempts:
     def limit(self, when: float | None, expired: Expired) -> Limit:
         """
         Bound what stands in the `async with` by a moment of the loop's clock, and by
-        `abort`.
+        `abort`. A cancellation from elsewhere passes.
         """
         return self._limits.until(when, expired)
 
@@ -399,11 +399,10 @@ class Attempts:
         Args:
             what: What it was, for the beginning of its sentence.
         """
-        timings, unanswered = self.timings, 0.0
-        if timings.headers is not None:
-            timings.body = self._loop.time() - self.sent - timings.headers
-        elif self._departed:
+        unanswered = 0.0
+        if self.timings.headers is None and self._departed:
             unanswered = self._loop.time() - self.sent
+        self._stop_body()
         self.complete(error, None)
         return tell(error, what, unanswered=unanswered)
 
@@ -438,6 +437,13 @@ class Attempts:
             timings=timings,
         )
 
+    def _stop_body(self) -> None:
+        """
+        Note how long the body has taken, if there is one.
+        """
+        if self.timings.headers is not None:
+            self.timings.body = self._loop.time() - self.sent - self.timings.headers
+
     def ended(
         self,
         outcome: Outcome,
@@ -451,6 +457,5 @@ class Attempts:
         """
         self.settle()
         self.timings.total = self._loop.time() - self._begun
-        if self.timings.headers is not None:
-            self.timings.body = self._loop.time() - self.sent - self.timings.headers
+        self._stop_body()
         self._report.ended(outcome, meta, usage, error)

@@ -31,8 +31,19 @@ Bytes handed out at once, and bytes after which other tasks get their turn: a se
 sends as fast as it can must not hold up the loop.
 """
 
-# RuntimeError is what aiohttp raises for a body whose connection is gone.
-_BROKEN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
+BROKEN: Final = (
+    aiohttp.ClientError,
+    aiohttp.EofStream,
+    HttpProcessingError,
+    OSError,
+    # For a body whose connection is gone; for an address that nobody can connect to.
+    RuntimeError,
+    # From the resolver, for a name that cannot be one.
+    UnicodeError,
+)
+"""
+What aiohttp, and all that it calls, raise where an exchange breaks.
+"""
 
 
 class Body:
@@ -80,9 +91,10 @@ class Body:
         # Bytes read since the loop had its last turn.
         self._unturned = 0
         self.status = response.status
-        self.reason = printable(response.reason or "")
         self.headers: CIMultiDict[str] = redacted_headers(response.headers, secrets)
-        self.reason = redacted(self.reason.encode(), secrets).decode()
+        self.reason = printable(response.reason or "")
+        if any(secret in self.reason for secret in secrets):
+            self.reason = redacted(self.reason.encode(), secrets).decode()
         if len(self.headers) and self.headers != response.headers:
             # aiohttp's own are in reach of whoever walks an error's traceback.
             response._headers = CIMultiDictProxy(self.headers)
@@ -131,7 +143,7 @@ class Body:
                     await asyncio.sleep(0)
             # At the end, read() would log that it is asked too often.
             block = await (content.readany() if ended else content.read(BLOCK))
-        except _BROKEN as error:
+        except BROKEN as error:
             ours = isinstance(error, HorayError) or error is self._error
             if ours or content._waiter is not None:
                 raise
@@ -156,7 +168,7 @@ class Body:
 
         Raises:
             APIResponseValidationError: It is longer than `limit` bytes; no more than that,
-                and half a megabyte, is ever in memory.
+                and half a megabyte, is read. What had come is lost.
         """
         blocks: list[bytes] = []
         size = 0

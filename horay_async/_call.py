@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
+import re
 
 from collections.abc import Hashable, Mapping
 from typing import Final
@@ -14,7 +16,7 @@ import attrs
 
 from ._codec import describe, status_error_of
 from ._errors import APIError, APIStatusError
-from ._secrets import redacted, secrets_in
+from ._secrets import SHORTEST_SECRET, redacted, redacted_value, secrets_in
 from ._session import Body
 
 
@@ -66,10 +68,32 @@ class Call:
         """
         The bytes without our key and the like: some servers echo what they were sent.
         """
+        return redacted(content, self._secrets())
+
+    def _secrets(self) -> tuple[str, ...]:
         given = secrets_in(self.headers)
-        return redacted(
-            content, given if self.secret is None else (self.secret, *given)
-        )
+        if self.secret is None or len(self.secret) < SHORTEST_SECRET:
+            return given
+        return (self.secret, *given)
+
+    def clean(self, error: APIError) -> None:
+        """
+        Cut our key and the like out of what an error tells of the answer: there they may
+        have been spelt otherwise, in JSON or in HTML, than in its bytes.
+        """
+        if not error.content:
+            return
+        secrets = self._secrets()
+        told = [error.message, error.code, error.type, error.param, error.body]
+        clean = redacted_value(told, secrets)
+        content = _respelt(error.content, secrets)
+        if clean == told and content is error.content:
+            return
+        error.reworded(clean[0])
+        _, error.code, error.type, error.param, error.body = clean
+        error.content = content
+        # Its frames hold what was read.
+        error.__traceback__ = None
 
     async def refusal(self, body: Body, seconds: float | None = None) -> APIStatusError:
         """
@@ -77,6 +101,8 @@ class Call:
 
         Args:
             seconds: Until the deadline; None: there is none.
+
+        Cancelled: the connection is dropped.
         """
         limit = ERROR_BODY_SECONDS
         if seconds is not None:
@@ -105,6 +131,23 @@ async def _explanation(body: Body, seconds: float) -> bytes:
             while len(content) < ERROR_BODY_LIMIT and (block := await body.read()):
                 content += block
     return bytes(content[:ERROR_BODY_LIMIT])
+
+
+_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+
+def _respelt(content: bytes, secrets: tuple[str, ...]) -> bytes:
+    """
+    The bytes, unless a secret hides behind escapes in them: then without both.
+    """
+    if len(content) > ERROR_BODY_LIMIT or not (b"\\u" in content or b"&" in content):
+        return content
+    text = _ESCAPE.sub(
+        lambda found: chr(int(found[1], 16)), content.decode("utf-8", "replace")
+    )
+    text = html.unescape(text)
+    clean = redacted_value(text, secrets)
+    return content if clean == text else clean.encode("utf-8", "replace")
 
 
 def _elsewhere(place: str) -> str:

@@ -78,9 +78,12 @@ class Clocks:
 
     def start(self, timeouts: Timeouts, deadline: float | None) -> None:
         """
-        Begin with the deadline, a moment of the loop's clock.
+        Begin with the deadline, a moment of the loop's clock; begin anew where another
+        attempt has its answer.
         """
         self._timeouts = timeouts
+        if self._deadline is not None:
+            self._deadline.cancel()
         if deadline is not None:
             self._deadline = self._loop.call_at(deadline, self._out_of_time)
 

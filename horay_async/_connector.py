@@ -21,13 +21,11 @@ import attrs
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import AddrInfoType, Connection
-from aiohttp.http import HttpProcessingError
-from aiohttp.http_parser import HttpResponseParserPy
-from aiohttp.streams import StreamReader
 from aiohttp.tracing import Trace
 
 from ._errors import APIConnectionError, ConnectTimeoutError, PoolTimeoutError
 from ._forks import watch
+from ._protocol import Protocol, has_begun
 
 
 KEEPALIVE: Final = 15.0
@@ -38,13 +36,6 @@ Not below uvicorn's 5 s: a server's FIN takes an idle connection out of the pool
 sees it, the check before reuse sees the FIN that the loop has not, and for the rest there is a
 free retry; while a new TLS connection costs a far caller three round trips. But well below the
 60 s of common proxies, and the minutes after which a NAT forgets in silence.
-"""
-
-_END_OF_HEAD: Final = b"\r\n\r\n"
-
-MAX_INTERIM: Final = 10_000
-"""
-Interim answers (1xx) before the last one: each is read, and forgotten.
 """
 
 _KEEPALIVE_PROBES: Final = {
@@ -175,104 +166,6 @@ class Trip(aiohttp.ClientTimeout):
         )
 
 
-class Protocol(ResponseHandler):
-    """
-    aiohttp's side of one connection, which tells the reader of a body that it broke.
-    """
-
-    answered = False
-    """
-    A byte of the response has come, since the last request went out.
-    """
-
-    interim = 0
-    """
-    Answers that only said that there will be one.
-    """
-
-    def data_received(self, data: bytes) -> None:
-        """
-        Bytes have come.
-
-        The head goes to the parser by itself: of what comes with it and is not HTTP the
-        parser tells the error alone, and not the answer before it.
-        """
-        end = 0
-        if self._payload is None or self._payload.is_eof():
-            end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-        if len(_END_OF_HEAD) <= end < len(data):
-            super().data_received(data[:end])
-            data = data[end:]
-            if self.transport is None or self.exception() is not None:
-                return
-        super().data_received(data)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        """
-        The headers of a response are there.
-        """
-        self.answered = True
-        # 101 is a last answer, too.
-        self.interim += 100 <= data[0].code < 200 and data[0].code != 101
-        if self.interim > MAX_INTERIM:
-            if self.transport is not None and not self.transport.is_closing():
-                self._buffer.clear()
-                reason = f"more than {MAX_INTERIM} interim answers"
-                self.set_exception(HttpProcessingError(code=400, message=reason))
-                # Not our abort(), which would take the exception back.
-                self.transport.abort()
-            return
-        super().feed_data(data, size)
-
-    def set_exception(
-        self, exc: BaseException, exc_cause: BaseException | None = None
-    ) -> None:
-        """
-        The connection is spoilt.
-
-        After a bad chunk size aiohttp's C parser tells the connection and forgets the body,
-        whose reader would wait for ever.
-        """
-        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
-        if isinstance(exc, HttpProcessingError):
-            self.answered = True
-            exc.__cause__ = exc_cause
-            _break(self._payload, exc)
-
-    def close(self) -> None:
-        """
-        Close now: not after the rest of a request has gone out, nor after TLS's goodbyes,
-        for both of which a server may let us wait for ever.
-        """
-        self.abort()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """
-        The socket is closed.
-
-        A body without a length ends with its connection: aiohttp takes a reset for such an
-        end, too.
-        """
-        payload = self._payload
-        if exc is not None:
-            reason = exc if isinstance(exc, OSError) else aiohttp.ClientPayloadError()
-            _break(payload, reason)
-        if payload is not None and payload.exception() is not None:
-            # Else aiohttp puts its own guess in the place of the reason.
-            self._payload = None
-        if not self.answered:
-            self.answered = has_begun(self)
-        super().connection_lost(exc)
-        # Whatever the parser made of it, nothing more will come.
-        _break(payload, aiohttp.ClientPayloadError())
-
-
-def _break(payload: StreamReader | None, exc: BaseException) -> None:
-    if payload is None or payload.is_eof() or payload.exception() is not None:
-        return
-    payload.set_exception(exc)
-
-
 class CheckedConnector(aiohttp.TCPConnector):
     """
     A pool that reuses no connection with bytes over, and knows what a connection cost.
@@ -306,8 +199,7 @@ class CheckedConnector(aiohttp.TCPConnector):
         protocol = connection._protocol
         assert isinstance(protocol, Protocol)
         timeout.protocol = protocol
-        protocol.answered = False
-        protocol.interim = 0
+        protocol.depart()
         if timeout.departed is not None:
             timeout.departed()
         return connection
@@ -381,24 +273,6 @@ def is_soiled(protocol: ResponseHandler) -> bool:
     the loop has not read yet is in the socket.
     """
     return protocol.should_close or has_begun(protocol) or _is_readable(protocol)
-
-
-def has_begun(protocol: ResponseHandler) -> bool:
-    """
-    Whether the parser holds the beginning of a response.
-    """
-    parser = protocol._parser
-    if parser is None:
-        return False
-    if type(parser) is HttpResponseParserPy:
-        # Where aiohttp has no C parser.
-        return bool(parser._tail or parser._lines)
-    try:
-        # The one question that the C parser answers about it. It does no harm: the next
-        # request gets a new parser.
-        return parser.feed_eof() is not None
-    except Exception:  # noqa: BLE001 -- half a response, whichever half
-        return True
 
 
 def _is_readable(protocol: ResponseHandler) -> bool:

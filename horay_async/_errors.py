@@ -142,6 +142,14 @@ class APIError(HorayError):
         Seconds from the beginning of the call.
         """
 
+    def reworded(self, message: str) -> None:
+        """
+        Let it say something else.
+        """
+        self.message = message
+        # What repr() and pickle show.
+        self.args = (message,)
+
     def __str__(self) -> str:
         # OSError's two-argument form would otherwise print "[Errno …]" for timeouts.
         return self.message

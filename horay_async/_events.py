@@ -13,7 +13,7 @@ import os
 import re
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import attrs
 
@@ -119,10 +119,11 @@ class Report:
         A request is about to be sent.
         """
         self._attempt, self._running = attempt, True
-        started = AttemptStarted(
-            attempt=attempt, method=self._method, path=self._path, call=self._number
-        )
-        tell(self._hook, started)
+        if self._is_wanted(logging.DEBUG):
+            started = AttemptStarted(
+                attempt=attempt, method=self._method, path=self._path, call=self._number
+            )
+            tell(self._hook, started)
 
     def failed(self, error: HorayError, wait: float | None, reason: str) -> None:
         """
@@ -149,15 +150,20 @@ class Report:
         """
         The call is over.
         """
-        ended = CallEnded(
-            path=self._path,
-            outcome=outcome,
-            meta=meta,
-            usage=usage,
-            error=error,
-            call=self._number,
-        )
-        tell(self._hook, ended)
+        if self._is_wanted(logging.INFO):
+            ended = CallEnded(
+                path=self._path,
+                outcome=outcome,
+                meta=meta,
+                usage=usage,
+                error=error,
+                call=self._number,
+            )
+            tell(self._hook, ended)
+
+    def _is_wanted(self, level: int) -> bool:
+        # Most programs listen to nothing, and pay for no more than this question.
+        return self._hook is not None or logger.isEnabledFor(level)
 
 
 def tell(hook: Hook | None, event: Event) -> None:
@@ -176,18 +182,39 @@ def tell(hook: Hook | None, event: Event) -> None:
 # The log -----------------------------------------------------------------------------
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """
+    Says what nobody else takes: a program may set its logging up after its first client.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not _is_heard(besides=self):
+            super().emit(record)
+
+
+def log_level() -> int | None:
+    """
+    What `HORAY_LOG` asks for; None: nothing, or nothing that we know.
+    """
+    return _LEVELS.get(_said())
+
+
+def _said() -> str:
+    return os.environ.get(LOG_VARIABLE, "").strip().lower()
+
+
 def listen(handler: logging.Handler | None = None) -> None:
     """
     Log as `HORAY_LOG` says, if it says anything.
 
     Args:
-        handler: Takes the records. None: stderr, unless somebody takes them already.
+        handler: Takes the records. None: stderr, as long as nobody else takes them.
     """
-    said = os.environ.get(LOG_VARIABLE, "").strip().lower()
+    said = _said()
     if not said:
         return
     if handler is None and not _is_heard():
-        handler = logging.StreamHandler()
+        handler = _Stderr()
         handler.setFormatter(
             logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s")
         )
@@ -202,18 +229,18 @@ def listen(handler: logging.Handler | None = None) -> None:
         logger.setLevel(level)
 
 
-def _is_heard() -> bool:
+def _is_heard(besides: logging.Handler | None = None) -> bool:
     one: logging.Logger | None = logger
     while one is not None:
-        if any(not isinstance(each, logging.NullHandler) for each in one.handlers):
-            return True
+        for each in one.handlers:
+            if each is not besides and not isinstance(each, logging.NullHandler):
+                return True
         one = one.parent if one.propagate else None
     return False
 
 
 def _log(event: Event) -> None:
     level = logging.INFO if isinstance(event, CallEnded) else logging.DEBUG
-    # Most programs log nothing, and pay for no more than this question.
     if logger.isEnabledFor(level):
         logger.log(level, "%s", _sentence(event), extra={"horay": facts_of(event)})
 
@@ -288,9 +315,12 @@ def _sentence(event: Event) -> str:
             return f"{which}: {event.method} {event.path}"
         case AttemptFailed():
             which = f"attempt {event.attempt} of call {event.call}"
-            what = ", ".join(_of_error(event.error))
-            again = "" if event.wait is None else f"; again in {event.wait:.1f} s"
-            return f"{which} failed: {what} ({event.reason}{again})"
+            what = list(_of_error(event.error))
+            more = [] if event.reason in what else [event.reason]
+            if event.wait is not None:
+                soon = event.wait < 0.05
+                more.append("again at once" if soon else f"again in {event.wait:.1f} s")
+            return "; ".join([f"{which} failed: {', '.join(what)}", *more])
         case CallEnded():
             return f"{event.path} ended: {', '.join(_of_end(event))}"
 

@@ -203,7 +203,27 @@ class Flow:
         if self._opening is None:
             loop = asyncio.get_running_loop()
             self._opening = loop.create_task(self._begin())
-        await asyncio.shield(self._opening)
+        await self._opened()
+
+    async def _opened(self) -> None:
+        """
+        Wait for the task that opens the stream.
+
+        A stranger may cancel that one, as with all tasks that there are: it ends the stream,
+        and is no cancellation of who waits.
+        """
+        opening = self._opening
+        assert opening is not None
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if self._opening is opening and opening.cancelled():
+                # Before its first turn: it could not end the stream itself.
+                self._opening = None
+                self._end(Outcome.CANCELLED, "the task that opened it was cancelled")
+            task = asyncio.current_task()
+            if not opening.cancelled() or task is None or task.cancelling():
+                raise
 
     async def _begin(self) -> None:
         try:
@@ -213,7 +233,7 @@ class Flow:
             # way the readers' next turn tells it.
             self._fail(error)
         except BaseException:
-            self._end(Outcome.CANCELLED, "its loop was shut down")
+            self._end(Outcome.CANCELLED, "the task that opened it was cancelled")
             raise
         finally:
             self._opening = None
@@ -230,9 +250,8 @@ class Flow:
             raise self._error or StreamAbortedError("the stream was stopped")
         if self._attempts is None:
             self._loop = asyncio.get_running_loop()
-            self._attempts = attempts = self._opener()
+            self._attempts = self._opener()
             self._clocks = Clocks(self, self._loop)
-            self._clocks.start(attempts.timeouts, attempts.deadline)
         body = await self._attempts.send()
         if self.outcome is not None:
             # Ended in the very turn in which the headers came.
@@ -240,6 +259,8 @@ class Flow:
             self._attempts.settle()
             raise self._error or StreamAbortedError("the stream was stopped")
         self._body = body
+        # Until now the attempts have kept the deadline.
+        self._clocks.start(self._attempts.timeouts, self._attempts.deadline)
         self._meta = self._attempts.meta(body)
         self._intake = Intake(
             self._n,
@@ -362,11 +383,24 @@ class Flow:
         The deadline has come, whether anybody waits or not.
         """
         assert self._attempts is not None
-        # A refusal whose body is being read ends in this moment by itself, and says more.
-        if not self._attempts.refused:
+        # Between two attempts, these keep it: they know what went wrong.
+        if self._body is not None:
             self._fail(self._attempts.deadline_exceeded(**self._so_far()))
 
     # The end -------------------------------------------------------------------------
+
+    def _stop(self, outcome: Outcome, reason: str) -> None:
+        """
+        End it from anywhere: what another thread does waits for the loop's next turn.
+        """
+        if self._attempts is not None and self._loop.is_running():
+            elsewhere = asyncio._get_running_loop() is not self._loop
+            if elsewhere and not inherited(self._loop):
+                # The loop may close between the question and the call.
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._end, outcome, reason)
+                    return
+        self._end(outcome, reason)
 
     def _end(
         self, outcome: Outcome, reason: str = "", error: BaseException | None = None
@@ -398,6 +432,9 @@ class Flow:
     ) -> None:
         if isinstance(error, APIError):
             attempts.complete(error, self._body)
+            if outcome not in _LEFT:
+                # It may have been cleaned.
+                self.reason = str(error)
             self._meta = error.meta
             error.partial = self.partial
             attempts.abort(error)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import contextlib
 import time
 
 from collections.abc import Hashable
@@ -243,8 +242,10 @@ class _Gate:
                 self._in_flight -= 1
                 self._next = 0.0
             else:
-                with contextlib.suppress(ValueError):
-                    self._waiting.remove(place)
+                # Thousands may be cancelled at once: not one may look through all others.
+                index = bisect.bisect_left(self._waiting, place)
+                if self._waiting[index : index + 1] == [place]:
+                    del self._waiting[index]
             self._wake()
             self._forget()
             raise

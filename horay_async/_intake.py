@@ -2,7 +2,7 @@
 One stream's bytes in; its tokens, its verdict and its errors out. No I/O.
 
 It judges what the bytes say: errors in the stream, events that cannot be read, and whether
-the answer was finished when the server stopped. When and how to read is `_stream`'s.
+the answer was finished when the server stopped. When and how to read is `_flow`'s.
 """
 
 from __future__ import annotations
@@ -248,7 +248,8 @@ class Intake:
         except ValueError:
             odd = True
         if odd:
-            chunk = _second_opinion(data)
+            # Blanks in a flood are not worth a second look.
+            chunk = _NOTHING if _is_blank(data) else _second_opinion(data)
             if chunk is _NOTHING:
                 self._no_json(event)
                 return
@@ -260,8 +261,7 @@ class Intake:
         # Raised where nothing is being handled: the decoder's error holds what it read.
         if event.event == "error":
             raise self._reported(event.data)
-        # A gateway may have wrapped a keep-alive comment into an event.
-        if not event.data.startswith(b":") and event.data.strip():
+        if not _is_blank(event.data):
             raise self._malformed(event.data)
 
     def _chunk(self, chunk: Any, data: bytes, *, odd: bool) -> None:
@@ -414,7 +414,7 @@ def _begins_a_stream(held: bytearray) -> bool | None:
     found = _WORD.match(text)
     assert found is not None
     after = text[found.end() : found.end() + 1]
-    if not after and found.end() < 32:
+    if not after:
         return None
     if after in (b"\r", b"\n"):
         # A name alone is a field with an empty value.
@@ -435,6 +435,13 @@ _DECODED: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 def _is_done(data: bytes) -> bool:
     return data.strip() == b"[DONE]"
+
+
+def _is_blank(data: bytes) -> bool:
+    """
+    Whether an event says nothing: a gateway may have wrapped a comment into it.
+    """
+    return data.startswith(b":") or not data.strip()
 
 
 def _is_whole(event: Event) -> bool:

@@ -34,9 +34,7 @@ def tell(error: LateT, what: str, *, unanswered: float = 0.0) -> LateT:
     if error.elapsed is not None:
         tries += f" in {_rounded(error.elapsed)} s"
     phases = _phases(error.meta.timings, unanswered)
-    error.message = "; ".join([what, ", ".join([tries, *phases]), error.remedy])
-    # What repr() and pickle show.
-    error.args = (error.message,)
+    error.reworded("; ".join([what, ", ".join([tries, *phases]), error.remedy]))
     return error
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import os
 import re
@@ -25,6 +26,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ._errors import ConfigurationError
+from ._settings import is_name
 from ._values import Secret
 
 
@@ -59,6 +61,8 @@ class Proxy:
             )
         if not url.host:
             raise ConfigurationError(f"{name} names no host")
+        if not is_name(url.raw_host or ""):
+            raise ConfigurationError(f"{name} names a host that cannot be looked up")
         if url.user is None and url.password is None:
             return cls(url)
         pair = f"{url.user or ''}:{url.password or ''}".encode()
@@ -249,8 +253,23 @@ def cause_of(error: BaseException) -> OSError | None:
         cause = error.os_error
         cause.__cause__ = cause.__context__ = cause.__traceback__ = None
     elif isinstance(error, OSError) and error.errno is not None:
-        cause = OSError(error.errno, error.strerror)
+        # The number of a TLS error is not the system's: its class would mislead.
+        kind = ssl.SSLError if _TLS_ERROR.match(str(error.strerror)) else OSError
+        cause = kind(error.errno, error.strerror)
     return cause
+
+
+# As in "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1000)", which aiohttp passes
+# on in an OSError of its own.
+_TLS_ERROR: Final = re.compile(r"\[[A-Z0-9]+: (\w+)\]")
+
+_NO_TLS: Final = "what answers there does not speak TLS (should it be http://?)"
+
+
+def _tls_reason(reason: str) -> str:
+    if reason == "WRONG_VERSION_NUMBER":
+        return _NO_TLS
+    return reason.replace("_", " ").lower()
 
 
 def _reason(error: BaseException) -> str:
@@ -264,8 +283,13 @@ def _reason(error: BaseException) -> str:
         text = re.split("[:'\"]", error.message)[0].strip() or "unreadable"
     elif isinstance(error, ssl.SSLCertVerificationError):
         text = error.verify_message
+    elif isinstance(error, OSError) and (found := _TLS_ERROR.match(text)):
+        text = _tls_reason(found[1])
     elif isinstance(error, ssl.SSLError):
-        text = (getattr(error, "reason", None) or text).replace("_", " ").lower()
+        text = _tls_reason(getattr(error, "reason", None) or text)
+    elif isinstance(error, ConnectionResetError):
+        # asyncio's own, in the middle of a handshake, has no number.
+        text = os.strerror(errno.ECONNRESET)
     elif isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         text = os.strerror(error.errno)
     # Not where the second letter is a capital, too: "IP address mismatch".

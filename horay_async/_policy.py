@@ -171,6 +171,11 @@ class GiveUp:
     The seconds that the server asked to wait, if it did.
     """
 
+    too_long: bool = False
+    """
+    Only the wait is too long: the error says so, as nothing else in it does.
+    """
+
 
 def decide(
     failure: Failure,
@@ -198,20 +203,27 @@ def decide(
         if time_left is not None and time_left <= 0:
             return GiveUp("the deadline has passed", asked)
         return Retry(0.0, "a connection kept from before was closed", free=True)
-    if (why_not := _why_final(failure, asked)) is not None:
+    if (why_not := _why_final(failure)) is not None:
         return GiveUp(why_not, asked)
-    if retries_done >= policy.max_retries:
+    why_not = None
+    if asked is not None and asked > LONGEST_WAIT:
+        why_not = (
+            f"the server asks to wait {asked:.6g} s,"
+            f" and no more than {LONGEST_WAIT:.0f} s are waited"
+        )
+    elif retries_done >= policy.max_retries:
         return GiveUp(_count(retries_done), asked)
     if asked is None:
         wait = backoff(failure.status, retries_done, dice)
     else:
         wait = asked * (1 + EXTRA * dice)
-    if time_left is not None and wait >= time_left:
-        return GiveUp(
+    if why_not is None and time_left is not None and wait >= time_left:
+        why_not = (
             f"the wait of {wait:.3g} s is longer than the {max(time_left, 0):.3g} s"
-            " left before the deadline",
-            asked,
+            " left before the deadline"
         )
+    if why_not is not None:
+        return GiveUp(why_not, asked, too_long=True)
     return Retry(wait, _what(failure.status))
 
 
@@ -228,13 +240,12 @@ def backoff(status: int | None, retries_done: int, dice: float) -> float:
     return floor + dice * (ceiling - floor)
 
 
-def _why_final(failure: Failure, asked: float | None) -> str | None:
+def _why_final(failure: Failure) -> str | None:
     """
     Say why trying again is no use, or None if it may be.
 
     The order is the rank of the witnesses: what the caller knows, the error's own code,
-    the server's word on retries, the status; and the longest wait stands above a word
-    for trying again.
+    the server's word on retries, the status.
     """
     if failure.final:
         return "trying again cannot help"
@@ -246,8 +257,6 @@ def _why_final(failure: Failure, asked: float | None) -> str | None:
         return "the server says not to try again"
     if should_retry != "true" and (why := _why_status(failure.status)):
         return why
-    if asked is not None and asked > LONGEST_WAIT:
-        return f"the server asks to wait {asked:.6g} s, over {LONGEST_WAIT:.0f} s"
     return None
 
 

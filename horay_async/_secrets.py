@@ -4,11 +4,12 @@ What must not be told: which headers are secret, and cutting them out of what a 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from multidict import CIMultiDict
 
@@ -32,10 +33,16 @@ def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
     """
     found = []
     for name, value in headers.items():
-        if _SECRET.search(name):
+        if _is_secret(name):
             _, _, credentials = value.partition(" ")
             found.append(credentials or str(value))
     return tuple(one for one in found if len(one) >= SHORTEST_SECRET)
+
+
+@functools.lru_cache
+def _is_secret(name: str) -> bool:
+    # Asked of the same few names in every call.
+    return _SECRET.search(name) is not None
 
 
 def redacted(content: bytes, secrets: str | Iterable[str] | None) -> bytes:
@@ -44,9 +51,29 @@ def redacted(content: bytes, secrets: str | Iterable[str] | None) -> bytes:
     """
     for secret in _each(secrets):
         quoted = json.dumps(secret)[1:-1]
-        for spelling in (secret, quoted, quoted.replace("/", r"\/")):
-            content = content.replace(spelling.encode(), MASK.encode())
+        # For most keys they are one.
+        for spelling in {secret, quoted, quoted.replace("/", r"\/")}:
+            if (found := spelling.encode()) in content:
+                content = content.replace(found, MASK.encode())
     return content
+
+
+def redacted_value(value: Any, secrets: tuple[str, ...]) -> Any:
+    """
+    JSON without the key, however its bytes spelt it.
+    """
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+        return value
+    if isinstance(value, list):
+        return [redacted_value(one, secrets) for one in value]
+    if isinstance(value, dict):
+        return {
+            redacted_value(name, secrets): redacted_value(one, secrets)
+            for name, one in value.items()
+        }
+    return value
 
 
 def redacted_headers(

@@ -1,5 +1,5 @@
 """
-The one room that talks to aiohttp: the pool, one exchange, the response's body.
+The pool, and one exchange over it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from weakref import WeakSet
 
 import aiohttp
 
-from aiohttp.http import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
-from ._body import Body
+from ._body import BROKEN, Body
 from ._connector import (
     CheckedConnector,
     PoolStats,
@@ -160,11 +159,9 @@ class Session:
         http = self._http
         if http is None or self._loop is not asyncio.get_running_loop():
             http = await self._open()
-        if http is self._borrowed and http.closed:
-            raise ClientClosedError("the aiohttp session given as session= is closed")
-        url = URL(self._base + path, encoded=True)
-        if self._query or query:
-            url = url.update_query({**self._query, **query})
+        if http.closed:
+            raise self._closed_below(http)
+        url = self._address(path, query)
         sent = self._headers[stream, body is not None]
         if headers:
             sent = sent.copy()
@@ -180,21 +177,26 @@ class Session:
             response = await http.request(
                 method, url, data=data, headers=sent, timeout=trip, **self._options
             )
-            return Body(response, trip, self.where, self._responses, secrets_in(sent))
+            # In a query there may be a key, too, which a redirect repeats. (Not in locals: an
+            # error's traceback holds this frame.)
+            return Body(
+                response,
+                trip,
+                self.where,
+                self._responses,
+                (*secrets_in(sent), *secrets_in(self._query), *secrets_in(query)),
+            )
+        except HorayError:
+            raise
         except asyncio.CancelledError as error:
             # aiohttp's close() cancels whoever waits for a slot or for DNS.
             task = asyncio.current_task()
-            if not self.closed or task is None or task.cancelling():
+            if not http.closed or task is None or task.cancelling():
                 pool, making, _ = trip.times()
                 error.__dict__.update(pool=pool, connect=making)
                 raise
-            failure = _closed()
-        except (
-            aiohttp.ClientError,
-            aiohttp.EofStream,
-            HttpProcessingError,
-            OSError,
-        ) as error:
+            failure = _closed() if self.closed else self._closed_below(http)
+        except BROKEN as error:
             failure = self._failure(error, trip)
         # Out here nothing is being handled, so the error gets no __context__: aiohttp's
         # exceptions and their frames hold the request, headers and all.
@@ -203,6 +205,12 @@ class Session:
         finally:
             # Else this frame, which the error's traceback holds, would hold the error.
             del failure
+
+    def _address(self, path: str, query: Mapping[str, str]) -> URL:
+        url = URL(self._base + path, encoded=True)
+        if self._query or query:
+            url = url.update_query({**self._query, **query})
+        return url
 
     async def close(self) -> None:
         """
@@ -367,6 +375,13 @@ class Session:
         )
 
     # Failing -------------------------------------------------------------------------
+
+    def _closed_below(self, http: aiohttp.ClientSession) -> ClientClosedError:
+        if http is self._borrowed:
+            return ClientClosedError("the aiohttp session given as session= is closed")
+        return ClientClosedError(
+            "the event loop is being shut down, and has closed this client's connections"
+        )
 
     def _failure(self, error: BaseException, trip: Trip) -> HorayError:
         if self.closed:

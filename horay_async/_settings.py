@@ -128,6 +128,10 @@ def _address(url: str, source: str) -> str:
         raise ConfigurationError(
             f"{source} is {url!r}, expected something like https://host/v1"
         )
+    if not is_name(parts.hostname or ""):
+        raise ConfigurationError(
+            f"{source} is {url!r}, whose host is no name that could be looked up"
+        )
     return url.rstrip("/")
 
 
@@ -166,6 +170,17 @@ def _missing(service: Service, address: str, variable: str | None) -> str:
         f"no key for {address}: pass api_key=... (a key from the environment is only"
         " sent to the vendor it belongs to)"
     )
+
+
+def is_name(host: str) -> bool:
+    """
+    Whether a host can be looked up: no part of its name is empty, too long or unseen.
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return host.isprintable()
 
 
 def is_loopback(address: str) -> bool:

@@ -16,9 +16,6 @@ BOM = b"\xef\xbb\xbf"
 
 MAX_EVENT = 16 * 1024 * 1024
 
-MAX_STRAY_BYTES = 64 * 1024
-MAX_STRAY_LINES = 64
-
 # int() refuses more than 4,300 digits; no time to wait has half as many.
 MAX_RETRY_DIGITS = 2000
 
@@ -72,25 +69,18 @@ class SSEDecoder:
     Comment lines seen so far; servers send them as pings.
     """
 
-    stray: list[bytes]
-    """
-    Lines whose field the standard does not know, without their terminators. They are
-    ignored, as it says; the last few are kept, for whoever wonders what came: at most 64
-    lines and 64 KiB together, a longer one cut short.
-    """
-
     bare: deque[tuple[int, bytes]]
     """
-    Those among them that may be errors, as some servers report them so (llama.cpp of 2025:
-    ``error: {...}``; gateways: the JSON alone), and how many events of the last *feed* came
-    before each. For the caller to judge, and to empty.
+    Lines whose field the standard does not know are ignored, as it says. But here are those
+    that may be errors, as some servers report them so (llama.cpp of 2025: ``error: {...}``;
+    gateways: the JSON alone), without their terminators, and how many events of the last
+    *feed* came before each. For the caller to judge, and to empty.
     """
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
         self.last_event_id = ""
         self.retry = None
         self.comments = 0
-        self.stray = []
         self.bare = deque()
 
         self._max_event = max_event
@@ -263,7 +253,7 @@ class SSEDecoder:
         elif not name:
             self.comments += 1
         else:
-            self._keep_stray(line)
+            self._look_at_stray(line)
 
     def _add_data(self, value: bytes) -> None:
         if self._data is None:
@@ -274,14 +264,10 @@ class SSEDecoder:
         self._data += b"\n"
         self._data += value
 
-    def _keep_stray(self, line: bytes) -> None:
+    def _look_at_stray(self, line: bytes) -> None:
         # A look at the JSON of each line of a flood would hold up the loop.
         is_json = (
             len(line) > 10 and line.startswith(b"{") and line.rstrip().endswith(b"}")
         )
         if is_json or line.startswith(b"error:"):
             self.bare.append((self._dispatched, line))
-        stray = self.stray
-        stray.append(line[:MAX_STRAY_BYTES])
-        while len(stray) > MAX_STRAY_LINES or sum(map(len, stray)) > MAX_STRAY_BYTES:
-            del stray[0]

@@ -5,6 +5,7 @@ TokenStream: what the user reads, opens and closes; `_flow` moves underneath.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 import warnings
 
@@ -28,10 +29,7 @@ ChunkT = TypeVar("ChunkT")
 
 _OURS: Final = frozenset({"asyncio", __name__.partition(".")[0]})
 
-_LOOPS: Final = frozenset({"asyncio.events", "asyncio.runners"})
-"""
-Modules that run tasks: what stands above them in the stack has nothing to do with the task.
-"""
+_AWAITED: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 @attrs.frozen(kw_only=True)
@@ -161,7 +159,7 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
         Cancelled: the request is taken back and the connection closed.
         """
         while self._being_opened():
-            await (asyncio.shield(self._opening) if self._opening else self._turn())
+            await (self._opened() if self._opening else self._turn())
         if self._error is not None:
             raise self._error
         if self.outcome is None and self._body is None:
@@ -170,6 +168,9 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
                 await self._send()
             except Exception as error:
                 self._fail(error)
+                if self._error is not error and self._error is not None:
+                    # It was ended in the very turn in which this failed: one end, one error.
+                    raise self._error from None
                 raise
             except BaseException:
                 self._end(Outcome.CANCELLED, "cancelled while it was being opened")
@@ -209,8 +210,10 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
 
         It is done when this returns; the awaitable is for code that writes `await
         stream.close()`. Whoever is still reading gets `StreamAbortedError`.
+
+        From another thread: it is done when the stream's loop has its next turn.
         """
-        self._end(Outcome.CLOSED, "closed by its reader")
+        self._stop(Outcome.CLOSED, "closed by its reader")
         return DONE
 
     aclose = close
@@ -220,8 +223,10 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
         Stop the stream, from any task of its loop; the connection is closed on return.
 
         Whoever is reading gets `StreamAbortedError` with the reason.
+
+        From another thread: it is done when the stream's loop has its next turn.
         """
-        self._end(Outcome.ABORTED, reason)
+        self._stop(Outcome.ABORTED, reason)
 
     def __del__(self) -> None:
         if getattr(self, "_attempts", None) is not None and self.outcome is None:
@@ -291,11 +296,16 @@ def _place_of(frame: FrameType | None) -> tuple[str, int] | None:
     """
     File and line of whoever called us; None where it was an event loop.
     """
+    in_task = False
     while frame is not None:
-        module = frame.f_globals.get("__name__") or ""
-        if module in _LOOPS:
+        # What is awaited, but was called by a function, was called by a loop, of which
+        # there need be no frame: uvloop has none.
+        awaited = bool(frame.f_code.co_flags & _AWAITED)
+        if in_task and not awaited:
             break
+        module = frame.f_globals.get("__name__") or ""
         if module.partition(".")[0] not in _OURS:
             return frame.f_code.co_filename, frame.f_lineno
+        in_task = awaited
         frame = frame.f_back
     return None

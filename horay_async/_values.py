@@ -64,7 +64,7 @@ class Function(Wire):
 
     arguments: str | None = None
     """
-    JSON text as the model wrote it; it may be invalid.
+    JSON text as the model wrote it; it may be invalid, and "" or None where there are none.
     """
 
 
@@ -169,9 +169,9 @@ def assistant(content: Content) -> Message:
     return Message(role="assistant", content=content)
 
 
-def tool(content: Content, *, tool_call_id: str) -> Message:
+def tool(content: Content, *, tool_call_id: str | None) -> Message:
     """
-    The result of one tool call.
+    The result of one tool call, by the call's `id`; None where the server gave it none.
     """
     return Message(role="tool", content=content, tool_call_id=tool_call_id)
 

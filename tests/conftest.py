@@ -58,17 +58,21 @@ def pytest_generate_tests(metafunc):
     Give every async test its loops.
 
     uvloop differs from asyncio in its sockets, so only tests that open some pay for a
-    third run: those that use the emulator, and those marked `uvloop`. A real model is slow,
-    and asked once.
+    third run: those that use the emulator, and those marked `uvloop`. What is slow runs on
+    one: a real model, and what is marked `loop` with the name of its own.
     """
     if "anyio_backend" not in metafunc.fixturenames:
         return
-    loops = LOOPS
+    loops, alone = LOOPS, metafunc.definition.get_closest_marker("loop")
     marked = metafunc.definition.get_closest_marker("uvloop")
     if "llama" in metafunc.fixturenames:
         loops = {"plain": LOOPS["plain"]}
     elif "emulator" in metafunc.fixturenames or marked:
         loops = LOOPS | UVLOOP
+    if alone:
+        (name,) = alone.args
+        name = name if name in loops else "plain"
+        loops = {name: loops[name]}
     # What runs on one loop only runs on that, whoever asked for others.
     loops = {name: loops[name] for name in loops if name in ONLY} or loops
     metafunc.parametrize(

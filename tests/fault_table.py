@@ -23,18 +23,6 @@ TABLE = {
     **WAITS,
 }
 
-WRONG = {}
-"""
-Where the client is known to be wrong: why, by the fault's name and the mode.
-"""
-
-
-def faults():
-    """
-    All faults, in the order in which they are listed.
-    """
-    return [fault for name, fault in FAULTS.items() if name in TABLE]
-
 
 def cases_of(name, mode):
     """

@@ -55,6 +55,7 @@ CONNECTIONS = {
     "stale-reset": both(whole(), after=2),
     "stray-bytes": RIGHT,
     "stray-bytes-late": RIGHT,
+    "stray-answers-endless": both(whole(), most=8),
     "early-413": both(fails("RequestTooLargeError", status=413)),
     "early-413-reset": both(fails("RequestTooLargeError", status=413)),
     "early-200-close": RIGHT,

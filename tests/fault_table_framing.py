@@ -85,7 +85,7 @@ INFORMAL = {
     "continue-100": RIGHT,
     "continue-100-many": RIGHT,
     "continue-100-endless": both(
-        breaks(says="more than 10000 interim answers"), most=LITTLE
+        breaks(says="more than 100 interim answers"), most=LITTLE
     ),
     "processing-102": RIGHT,
     "early-hints-103": RIGHT,

@@ -65,6 +65,8 @@ BODIES = dict.fromkeys(
     "invalid-utf8": "d\ufffdsol\ufffd",
     "huge": "aaaa",
     "echo-of-key": "what is Bearer ***?",
+    "echo-of-key-escaped": "what is Bearer ***?",
+    "echo-of-key-in-page": "what is Bearer ***?",
 }
 
 PAGES = {

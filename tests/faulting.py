@@ -391,13 +391,27 @@ async def play(cases):
             while tasks_left():  # noqa: ASYNC110 -- nobody sets an event for it
                 await asyncio.sleep(0)
         for case in cases:
-            case.check()
+            with _named(case):
+                case.check()
         await _each(cases, Case.go_on)
         for case in cases:
-            case.check_let_go()
+            with _named(case):
+                case.check_let_go()
     assert not tasks_left()
     assert not complaints
     assert called <= {case.server.port for case in cases}
+
+
+@contextlib.contextmanager
+def _named(case):
+    """
+    A complaint names the case.
+    """
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(case.name)
+        raise
 
 
 @contextlib.contextmanager
@@ -455,6 +469,6 @@ async def _each(cases, step):
     """
     ends = await asyncio.gather(*map(step, cases), return_exceptions=True)
     for case, end in zip(cases, ends, strict=True):
-        if isinstance(end, BaseException):
-            end.add_note(case.name)
-            raise end
+        with _named(case):
+            if isinstance(end, BaseException):
+                raise end

@@ -3,6 +3,7 @@ What a call leaves behind: no lease, whatever its hook does, and no error that w
 collector.
 """
 
+import asyncio
 import gc
 import weakref
 
@@ -144,6 +145,23 @@ async def test_an_error_dies_at_once(client, emulator, scripted, no_collector):
     except APIError as error:
         seen = weakref.ref(error)
     assert seen() is None
+
+
+@pytest.mark.parametrize("body", [[3600.0], ["{"]])
+async def test_a_tasks_error_dies_at_once(client, emulator, body, no_collector):
+    """
+    The deadline's, which knows the task that has it as its result.
+    """
+    kind = {"content-type": "application/json"}
+    emulator.script(Answer(headers=kind, body=body, end="hang"))
+    task = asyncio.create_task(
+        client.chat.completions.create(messages=HELLO, timeouts=Timeouts(deadline=0.3))
+    )
+    await asyncio.wait([task])
+    seen = weakref.ref(task.exception())
+    del task
+    # The loop itself still refers to the task that it has just run.
+    await until(lambda: seen() is None)
 
 
 async def test_a_rows_error_dies_at_once(client, emulator, no_collector):

@@ -3,6 +3,7 @@ Too many requests: how long all wait, and who does.
 """
 
 import asyncio
+import pickle
 
 import pytest
 
@@ -165,3 +166,21 @@ async def test_no_place_in_a_gate_that_has_just_closed(caller, emulator):
     assert (caller.gate.in_flight, caller.gate.waiting) == (0, 1)
     calls[1].cancel()
     await asyncio.wait(calls)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("600", "; the server asks to wait 600 s, and no more than 120 s are waited"),
+        ("60", " s left before the deadline"),
+    ],
+)
+async def test_the_error_says_that_the_wait_is_too_long(caller, emulator, asked, words):
+    """
+    Else it would look like the last of several attempts.
+    """
+    emulator.script(limited(retry_after=asked))
+    with pytest.raises(RateLimitError) as caught:
+        await caller.run(timeouts=Timeouts(deadline=5 if asked == "60" else None))
+    assert str(caught.value).endswith(words)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -29,13 +29,20 @@ from horay_async import (
     IncompleteStreamError,
     SSEDecodeError,
     Timeouts,
+    _intake,
 )
 from horay_async._body import BLOCK, DRAIN_BYTES
 from horay_async._call import ERROR_BODY_LIMIT
-from horay_async._codec import BODY_LIMIT, MAX_NESTING, chat_reply, describe, loads
-from horay_async._connector import MAX_INTERIM
+from horay_async._codec import (
+    BODY_LIMIT,
+    MAX_NESTING,
+    chat_reply,
+    describe,
+    loads,
+)
 from horay_async._flow import DRAIN
 from horay_async._intake import Intake
+from horay_async._protocol import MAX_INTERIM
 from horay_async._refusals import LONGEST
 from horay_async._sse import MAX_EVENT
 from horay_async._structure import MAX_ITEMS
@@ -198,11 +205,11 @@ async def test_a_plain_answer_without_end(first, then, monkeypatch):
         assert caught.value.partial.text == ""
 
 
-async def test_a_thousand_interim_answers():
+async def test_many_interim_answers():
     """
     Each is only a promise; the last one counts.
     """
-    script = once(INTERIM * 1000, answer(json.dumps(WHOLE).encode()))
+    script = once(INTERIM * MAX_INTERIM, answer(json.dumps(WHOLE).encode()))
     async with serve(script) as server, connect(server) as client:
         assert (await ask(client)).text == "whole"
 
@@ -320,6 +327,17 @@ def test_nested_deeply():
 
 
 # The loop --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blank", [b" ", b"  ", b":", b": PING", b"\t"])
+def test_blank_events_get_no_second_look(blank, monkeypatch):
+    """
+    A block of a flood holds thousands.
+    """
+    looks = []
+    monkeypatch.setattr(_intake, "loads", looks.append)
+    result = read(b"data: %b\n\n" % blank * 3 + wire(said("a"), ended(), "[DONE]"))
+    assert (result.outcome, looks) == ("finished", [])
 
 
 FAST = {

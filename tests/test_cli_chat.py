@@ -256,7 +256,10 @@ def test_server_errors_are_one_line(say, server):
     """
     no = {"error": {"message": "no\n\x1b[2J\x1b]0;title\x07 way"}}
     server.script(Answer.json(no, 400))
-    assert say("chat", "hi")[2] == "horay: 400 from Horay: no \ufffd[2J\ufffd]0;title\ufffd way\n"
+    assert (
+        say("chat", "hi")[2]
+        == "horay: 400 from Horay: no \ufffd[2J\ufffd]0;title\ufffd way\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,19 @@
 """
 
 import json
+import signal
+
+from types import SimpleNamespace
 
 import pytest
 
 from horay_async.cli import main
 from horay_async.emulator import FAULTS
+from live import connected, post
+from shell import WAIT, start
+
+
+KEY = {"authorization": "Bearer any"}
 
 
 def test_the_list(capsys):
@@ -49,6 +57,10 @@ def test_the_list_for_programs(capsys):
             '--fault: no fault is called "refusd": did you mean "refused"',
         ),
         (["refused"], "--fault refused: expected NAME=SHARE"),
+        (
+            ["refused=.1", "refused=.2"],
+            "--fault refused=.2: its share was given before",
+        ),
         (["refused=often"], "--fault refused=often: expected NAME=SHARE"),
         (["refused=nan"], "must be 0 to 1, not nan"),
         (["refused=0.9", "cookie=0.9"], "must be 1 at most, not 1.8"),
@@ -67,6 +79,11 @@ def test_misspelt(capsys, words, said):
     assert said in captured.err
 
 
+def test_a_seed_of_nothing(capsys):
+    assert main(["serve", "--seed", "7"]) == 2
+    assert "--seed 7: without --fault there is no chance" in capsys.readouterr().err
+
+
 def test_served(monkeypatch):
     """
     The shares and the seed reach the emulator.
@@ -82,6 +99,33 @@ def test_served(monkeypatch):
 
     monkeypatch.setattr("horay_async.cli._serve.emulator_class", lambda: Never)
     words = ["--fault", "cookie=0.25", "--fault", "refused=.5", "--seed", "7"]
+    words += ["--model", "mine", "--model", "my/other"]
     assert main(["serve", *words]) == 2
+    assert given["models"] == ["mine", "my/other"]
+    assert given["log"] is None
     assert given["faults"] == {"cookie": 0.25, "refused": 0.5}
     assert given["seed"] == 7
+
+
+def test_told():
+    """
+    With HORAY_LOG what each request got is told, and a model of one's own is known.
+    """
+    words = "serve", "--port", 0, "--fault", "status-503=1", "--model", "mine"
+    with start(*words, env={"HORAY_LOG": "info"}) as process:
+        try:
+            address = process.stdout.readline().split()[1].removesuffix("/v1")
+            with connected(SimpleNamespace(address=address)) as connection:
+                chosen = post(connection, model="mine")
+                assert chosen.status == 503
+                chosen.read()
+                connection.request("GET", "/v1/models", headers=KEY)
+                models = json.load(connection.getresponse())["data"]
+        finally:
+            process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=WAIT)[1].splitlines()
+    assert "mine" in [model["id"] for model in models]
+    assert err[1:3] == [
+        "horay: POST /v1/chat/completions: status-503, status 503",
+        "horay: GET /v1/models: status 200",
+    ]

@@ -59,9 +59,8 @@ def test_debug(server, capsys, monkeypatch):
     first, failed, second, ended = err(capsys, server)
     number = first.removeprefix("horay: attempt 1 of call ").partition(":")[0]
     assert first == f"horay: attempt 1 of call {number}: POST /chat/completions"
-    failure = f"horay: attempt 1 of call {number} failed: RateLimitError, status 429 ("
-    assert failed.startswith(failure)
-    assert "again in" in failed
+    failure = f"horay: attempt 1 of call {number} failed: RateLimitError, status 429; "
+    assert failed == f"{failure}again at once"
     assert second == f"horay: attempt 2 of call {number}: POST /chat/completions"
     assert ended.startswith("horay: /chat/completions ended: finished")
 
@@ -73,7 +72,7 @@ def test_debug_shows_where(server, capsys, monkeypatch):
     monkeypatch.setenv("HORAY_LOG", "debug")
     lines = err(capsys, server, "--max-retries", "0", code=1)
     assert "Traceback (most recent call last):" in lines
-    assert "failed: RateLimitError, status 429 (" in lines[1]
+    assert "failed: RateLimitError, status 429; " in lines[1]
     assert "again" not in lines[1]
     assert lines[-1].startswith("horay: 429 from Horay: later")
 

@@ -14,16 +14,30 @@ import pytest
 from aiohttp.http import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParserPy
 
-from horay_async._connector import Protocol, Trip, has_begun
+from horay_async._connector import Trip
 from horay_async._errors import (
     ConnectTimeoutError,
     PoolTimeoutError,
 )
+from horay_async._protocol import MAX_INTERIM, PIECE, Protocol, has_begun
 from horay_async._session import Session
-from loopback import PATIENCE, STREAM, always, answer, chunk, once, serve, soon, until
+from loopback import (
+    PATIENCE,
+    STREAM,
+    always,
+    answer,
+    chunk,
+    head,
+    once,
+    serve,
+    soon,
+    until,
+)
 
 
 pytestmark = pytest.mark.uvloop
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
@@ -321,3 +335,126 @@ async def test_sockets_stay_alive():
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         body.drop()
+
+
+# Floods ----------------------------------------------------------------------------
+
+
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+
+
+@pytest.mark.parametrize("flood", [EMPTY, SHORT, answer(), head(*["A: b"] * 60)])
+@pytest.mark.parametrize("first", [answer(), EMPTY])
+async def test_an_idle_connection_that_speaks(flood, first):
+    """
+    It is closed at the first byte: nobody reads what nobody has asked for.
+    """
+    begin = asyncio.Event()
+
+    async def script(peer):
+        await peer.request()
+        peer.send(first)
+        await begin.wait()
+        peer.watch()
+        while not peer.left.is_set():
+            peer.send(flood * 100)
+            await peer.writer.drain()
+            await asyncio.sleep(0)
+
+    async with serve(script) as server, session_for(server) as session:
+        await ask(session)
+        (protocol,) = _idle(session)
+        begin.set()
+        await soon(server.peers[0].left.wait())
+        assert not protocol.is_connected()
+        assert len(protocol) == 0
+
+
+class Counted(Protocol):
+    """
+    How many messages the parser has found.
+    """
+
+    found = 0
+
+    def feed_data(self, data, size=0):
+        self.found += 1
+        super().feed_data(data, size)
+
+
+class Open(asyncio.Transport):
+    """
+    A transport that only knows whether it is open.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.closing = False
+
+    def is_closing(self):
+        return self.closing
+
+    def abort(self):
+        self.closing = True
+
+    close = abort
+
+
+def _listening():
+    protocol = Counted(asyncio.get_running_loop())
+    protocol.connection_made(Open())
+    protocol.set_response_params()
+    protocol.depart()
+    return protocol
+
+
+LF_ONLY = b"HTTP/1.1 100 Continue\n\n"
+
+
+@pytest.mark.parametrize(
+    ("block", "most"),
+    [
+        (INTERIM * 10_000, MAX_INTERIM + 1),
+        (LF_ONLY * 10_000, MAX_INTERIM + 1),
+        (EMPTY * 6000, 1),
+        (SHORT * 6000, 1 + PIECE // len(SHORT)),
+    ],
+    ids=["interim", "lines end in LF", "empty", "short"],
+)
+async def test_a_flood_in_one_block(block, most):
+    """
+    Not all that one read of the socket brings is parsed before somebody else has a turn.
+    """
+    protocol = _listening()
+    protocol.data_received(block)
+    assert protocol.found <= most
+    assert protocol.transport.is_closing()
+    assert len(protocol) == (block[9:12] == b"200")
+
+
+async def test_interim_answers_are_counted_anew():
+    """
+    For each request on a connection that is kept.
+    """
+    protocol = _listening()
+    for _ in range(3):
+        protocol.data_received(INTERIM * MAX_INTERIM + SHORT)
+        assert not protocol.transport.is_closing()
+        assert len(protocol) == MAX_INTERIM + 1
+        for _ in range(MAX_INTERIM + 1):
+            await protocol.read()
+        protocol.depart()
+
+
+async def test_a_body_in_pieces():
+    """
+    However large the blocks are in which it comes.
+    """
+    body = bytes(range(256)) * 1000
+    async with (
+        serve(always(answer(body) + b"\r\n")) as server,
+        session_for(server) as session,
+    ):
+        for _ in range(2):
+            assert (await ask(session))[1] == body

@@ -41,6 +41,7 @@ SENT = {
     **rows("waits", "open", NOTHING, "slow-headers", "continue-100-endless"),
     **rows("whole", "open", ALL, "one-byte-at-a-time", "stale-reset", "cookie"),
     **rows("whole", "open", ALL, "stray-bytes", "stray-bytes-late", "excess-length"),
+    **rows("whole", "open", ALL, "stray-answers-endless"),
     **rows("whole", "close", ALL, "stale-connection", "http-1.0"),
     **rows("whole", "open", ALL, "chunk-extension", "trailers", "no-reason-phrase"),
     **rows("whole", "open", ALL, "header-folded", "header-latin1", "lf-only-head"),

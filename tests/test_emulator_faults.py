@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import socket
 
+from unittest import mock
+
 import aiohttp
 import pytest
 
 from dialling import BOUND, CHAT, dial, request, url
 from horay_async.emulator import FAULTS, Answer, Emulator, Fault, faults
+from loopback import until
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -88,6 +91,10 @@ async def test_a_name_misspelt(emulator):
     assert status(await ask(emulator)) == 200  # nothing was added
     with pytest.raises(ValueError, match="`horay faults` lists all"):
         emulator.script("kaputt")
+    with pytest.raises(ValueError, match=r"to say a text: reply\("):
+        emulator.script("The Black Sea.")
+    with pytest.raises(ValueError, match=r"to refuse: refusal\(429\)"):
+        emulator.script("429")
 
 
 async def test_a_function_chooses_too_late(anyio_backend):
@@ -117,6 +124,7 @@ async def test_a_request_chooses(client, emulator):
     [
         ("reset-mid-chnk", 'did you mean \\"reset-mid-chunk\\"'),
         ("refused", "strikes at listen, before there is a request"),
+        ("refused", "give it to script() or `horay serve --fault`"),
         ("reset-at-accept", "strikes at accept, before there is a request"),
     ],
 )
@@ -425,12 +433,13 @@ async def test_waiting_for_nothing(emulator):
     await emulator.wait_until(lambda: emulator.open_connections == 0)
 
 
-async def test_a_turn_that_comes_late(emulator):
+async def test_a_turn_that_comes_late(emulator, monkeypatch):
     """
     A turn before the body that comes when the body is there is as good.
     """
-    go = asyncio.Event()
     emulator.script(lambda _: None, "early-413")
+    heads = mock.Mock(wraps=emulator._script.is_early)
+    monkeypatch.setattr(emulator._script, "is_early", heads)
     data = request(CHAT, connection="close")
     async with (
         dial(emulator) as (one, first),
@@ -439,13 +448,11 @@ async def test_a_turn_that_comes_late(emulator):
     ):
         first.write(data[:-1])
         second.write(data[:-1])
-        await emulator.wait_until(lambda: emulator.open_connections == 2)
-        await asyncio.sleep(0.05)  # both heads are read; if they are not, all the same
+        await until(lambda: heads.call_count == 2)
         first.write(data[-1:])
         assert status(await one.read()) == 200
         second.write(data[-1:])
         assert status(await two.read()) == 413
-    go.set()
 
 
 # The end.

@@ -3,7 +3,9 @@ The emulator does what it is told, byte for byte, and at the pace it is told.
 """
 
 import asyncio
+import contextlib
 import json
+import sys
 import time
 
 import aiohttp
@@ -153,7 +155,7 @@ async def test_scripts_take_their_turn(client, emulator):
         return None
 
     emulator.script(Answer.json(1), None, choose, later)
-    emulator.script(Answer.json("models"), method="GET")
+    emulator.script(Answer.json("models"), method="get")
     results = []
     for _ in range(5):
         async with client.post(url(emulator), json=CHAT | {"n": 2}) as response:
@@ -162,6 +164,53 @@ async def test_scripts_take_their_turn(client, emulator):
     assert results == [1, "served", 2, "served", "served"]
     async with client.get(emulator.base_url + "/models") as response:
         assert await response.json() == "models"
+
+
+async def test_a_function_may_return_one(client, emulator):
+    """
+    An answer that fits its request is a function, as `reply(...)` of the testing room is.
+    """
+
+    def fit(seen):
+        return Answer.json(seen.number)
+
+    async def later(seen):
+        return fit
+
+    emulator.script(lambda _: fit, lambda _: later)
+    for number in (1, 2):
+        async with client.post(url(emulator), json=CHAT) as response:
+            assert await response.json() == number
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([Answer()], r"not \[.*: script\(first, second\)$"),
+        (429, "not 429$"),
+        (b"reset", "not b'reset'$"),
+    ],
+)
+async def test_what_is_no_answer(emulator, wrong, said):
+    """
+    It is told where it was written, and nothing is added.
+    """
+    with pytest.raises(TypeError, match=said):
+        emulator.script(None, wrong)
+    assert emulator._script.waiting == {}
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"), [([], "not \\[\\]"), ("kaputt", "no fault is called")]
+)
+async def test_what_a_function_may_not_return(client, choice, said):
+    server = Emulator(mode="echo")
+    await server.start()
+    server.script(lambda _: choice)
+    async with client.post(url(server), json=CHAT) as response:
+        assert response.status == 500
+    with pytest.raises((TypeError, ValueError), match=said):
+        await server.__aexit__(None, None, None)
 
 
 async def test_a_scripted_chat(client, emulator):
@@ -186,12 +235,70 @@ async def test_a_failing_script_is_heard_of(client):
     async with client.post(url(server), json=CHAT) as response:
         assert response.status == 500
         assert "ZeroDivisionError" in await response.text()
+        # Else the next in line would answer, and the test fail for that.
+        assert response.headers["x-should-retry"] == "false"
     async with client.post(url(server), json=CHAT) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
     with pytest.raises(ZeroDivisionError):
         await server.__aexit__(None, None, None)
     assert len(server.errors) == 2
+
+
+@pytest.mark.parametrize("end", [pytest.fail, sys.exit])
+async def test_what_is_no_error_of_pythons(client, end):
+    """
+    What would end the loop, or the client's task alone, is an error like any other.
+    """
+
+    def fail(*seen):
+        end("no more calls")
+
+    server = Emulator(mode="echo")
+    await server.start()
+    server.script(fail, Answer(body=[b"x", fail]), Answer(at="accept", before=[fail]))
+    server.script(Answer(at="listen", before=[fail]))
+    async with client.post(url(server), json=CHAT) as response:
+        assert response.status == 500
+    async with client.post(url(server), json=CHAT) as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    with pytest.raises(aiohttp.ClientError):
+        await client.post(url(server), json=CHAT)
+    await server.wait_until(lambda: len(server.errors) == 4 and server.listening)
+    with pytest.raises(RuntimeError, match="no more calls"):
+        await server.__aexit__(None, None, None)
+
+
+async def asked(server):
+    async with dial(server) as (reader, writer):
+        writer.write(request(CHAT, connection="close"))
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+
+
+async def test_what_is_told_of_it(anyio_backend):
+    """
+    A line for each request, and for each connection that never saw one.
+    """
+    told = []
+    async with Emulator(mode="echo", log=told.append) as server:
+        server.script("status-503", "reset-at-accept", "hang-mid-stream", None)
+        await asked(server)
+        await asked(server)
+        async with dial(server) as (reader, writer):
+            writer.write(request(CHAT | {"stream": True}))
+            await reader.readuntil(b"data: ")
+        await server.wait_for_disconnect()
+        await asked(server)
+        server.script("refused")
+    assert told == [
+        "POST /v1/chat/completions: status-503, status 503",
+        "connection 2: reset-at-accept",
+        "POST /v1/chat/completions: hang-mid-stream, disconnected",
+        "POST /v1/chat/completions: status 200",
+        "the port: refused",
+    ]
 
 
 # Pace.
@@ -265,3 +372,23 @@ async def test_carriage_returns(client):
 async def test_an_unknown_mode():
     with pytest.raises(ValueError, match="ngram"):
         Emulator(mode="magic")
+
+
+@pytest.mark.parametrize("number", [-1, 0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "time_to_first_token",
+        "tokens_per_second",
+        "ping_every",
+        "requests_per_second",
+    ],
+)
+async def test_no_pace(name, number):
+    """
+    Nobody could keep it.
+    """
+    if (name, number) == ("time_to_first_token", 0):
+        return
+    with pytest.raises(ValueError, match=f"{name} must be .*, not {number}"):
+        await Emulator(mode="echo", **{name: number}).start()

@@ -286,7 +286,7 @@ async def test_back_pressure():
         writer.transport.pause_reading()
         writer.write(request(CHAT | words | {"stream": True, "n": 128}))
         await server.wait_for_request()
-        with pytest.raises(TimeoutError, match=r"1 requests \(1 open"):
+        with pytest.raises(TimeoutError, match=r"1 request \(1 open"):
             await server.wait_until_idle(timeout=0.5)
         writer.transport.resume_reading()
         data = bytearray()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from horay_async import HORAY, APIError, AsyncHoray, CallEnded, Meta, Outcome, user
-from horay_async._events import LOG_VARIABLE, listen, tell
+from horay_async._events import LOG_VARIABLE, Report, listen, tell
 from horay_async.emulator import Answer
 from horay_async.emulator import Emulator as Server
 from loopback import soon
@@ -102,7 +102,7 @@ async def test_a_call(emulator, log):
     }
     assert failed.getMessage() == (
         f"attempt 1 of call {call} failed: ServiceUnavailableError, status 503,"
-        " code busy, request id r-1 (status 503; again in 0.0 s)"
+        " code busy, request id r-1; again at once"
     )
     assert second.getMessage() == f"attempt 2 of call {call}: POST /chat/completions"
     facts = ended.horay
@@ -272,6 +272,36 @@ def test_somebody_listens_already(bare, capsys, monkeypatch, where):
     (record,) = heard
     assert record.horay["path"] == "/x"
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("where", ["logger", "root"])
+def test_somebody_listens_later(bare, capsys, monkeypatch, where):
+    """
+    A program that sets its logging up after its first client reads each line once.
+    """
+    monkeypatch.setenv(LOG_VARIABLE, "info")
+    ended = CallEnded(path="/x", outcome=Outcome.FINISHED, meta=Meta(), usage=None)
+    listen()
+    tell(None, ended)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    heard = []
+    handler = logging.Handler()
+    handler.emit = heard.append
+    (bare if where == "logger" else bare.parent).addHandler(handler)
+    tell(None, ended)
+    assert len(heard) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_what_nobody_hears_is_not_made(bare, monkeypatch):
+    """
+    Not even the events: neither a hook nor a log wants them.
+    """
+    for name in ("AttemptStarted", "CallEnded"):
+        monkeypatch.setattr(f"horay_async._events.{name}", None)
+    report = Report(None, "POST", "/x")
+    report.started(1)
+    report.ended(Outcome.FINISHED, Meta(), None, None)
 
 
 SCRIPT = """

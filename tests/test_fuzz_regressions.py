@@ -227,9 +227,31 @@ FOUND = (
 )
 
 
+def test_closed_in_the_turn_in_which_it_failed():
+    """
+    A connection that breaks while the stream is being closed: one end, one error.
+    """
+    TARGETS["stream"].check(
+        bytes.fromhex("066bd035207764c92e93f85d7ec2278c") + b"id: .\xe4"
+    )
+    TARGETS["stream"].close()
+
+
 def test_every_cut_of_a_short_stream():
     """
     The decoder's target at every ceiling that it chooses from.
     """
     for ceiling in range(7):
         sse(bytes([ceiling]).ljust(HEAD, b"\0") + SAID + b"id: 7\r\n\rdata\n: x\n")
+
+
+@pytest.mark.parametrize("length", [31, 32, 33])
+@pytest.mark.parametrize("cut", [30, 31, 32, 33, 34])
+def test_a_long_first_word(length, cut):
+    """
+    Where the network cuts it does not tell whether it begins a stream.
+    """
+    body = b"R" * length + b": 2\n\nmore"
+    whole = read(body, streamed=None)
+    parts = read(body[:cut], body[cut:], streamed=None)
+    assert (whole.error, whole.said) == (parts.error, parts.said)

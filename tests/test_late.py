@@ -74,9 +74,10 @@ def test_nothing_of_it():
 # Each state ------------------------------------------------------------------------
 
 
-def checked(error, clock, seconds, *phases, attempts=1):
+def checked(error, clock, seconds, phase="", attempts=1):
     """
-    Look at what every error of a clock must have; the sentence's phases are these.
+    Look at what every error of a clock must have; this phase is among the sentence's. (A
+    slow machine may add another.)
     """
     said = str(error)
     assert error.clock == clock
@@ -86,7 +87,8 @@ def checked(error, clock, seconds, *phases, attempts=1):
     assert error.elapsed >= seconds * 0.9
     assert f"{attempts} attempt" in said
     head, facts, remedy = said.rsplit("; ", 2)
-    assert [one.partition(" s ")[2] for one in facts.split(", ")[1:]] == list(phases)
+    phases = [one.partition(" s ")[2] for one in facts.split(", ")[1:]]
+    assert not phase or phase in phases
     assert "raise " in remedy
     other = pickle.loads(pickle.dumps(error))
     assert str(other) == said
@@ -227,19 +229,9 @@ async def test_no_headers(client, emulator, stream):
     else:
         call = client.chat.completions.create(messages=HELLO, timeouts=clocks)
     error = await late(call, DeadlineExceeded)
-    said = checked_phases(error, "deadline", 2 * SHORT)
-    assert "without an answer" in said
+    checked(error, "deadline", 2 * SHORT, "without an answer")
     assert error.meta.timings.headers is None
     assert error.meta.status is None
-
-
-def checked_phases(error, clock, seconds):
-    """
-    As `checked`, where a slow machine may add a phase of its own; all phases as one.
-    """
-    phases = str(error).rsplit("; ", 2)[1].split(", ")[1:]
-    checked(error, clock, seconds, *[one.partition(" s ")[2] for one in phases])
-    return ", ".join(phases)
 
 
 async def test_in_the_body(caller, emulator):
@@ -252,7 +244,7 @@ async def test_in_the_body(caller, emulator):
         )
     )
     error = await late(caller.run(timeouts=DEADLINE), DeadlineExceeded)
-    assert "in the body" in checked_phases(error, "deadline", SHORT)
+    checked(error, "deadline", SHORT, "in the body")
     assert error.meta.timings.body > 0
     assert error.meta.status == 200
 
@@ -289,7 +281,7 @@ async def test_first_token_without_headers(client, emulator):
     emulator.script(SILENT)
     call = read_all(client, Timeouts(first_token=SHORT))
     error = await late(call, FirstTokenTimeoutError)
-    assert "without an answer" in checked_phases(error, "first_token", SHORT)
+    checked(error, "first_token", SHORT, "without an answer")
     assert ": 0 pieces and 0 pings before; " in str(error)
 
 
@@ -300,7 +292,7 @@ async def test_first_token_after_pings(client, emulator):
     emulator.script(stream_of(PING, PING, PING))
     call = read_all(client, Timeouts(first_token=2 * SHORT))
     error = await late(call, FirstTokenTimeoutError)
-    assert "in the body" in checked_phases(error, "first_token", 2 * SHORT)
+    checked(error, "first_token", 2 * SHORT, "in the body")
     assert error.pings == 3
     assert ": 0 pieces and 3 pings before; " in str(error)
     assert error.meta.status == 200
@@ -321,7 +313,7 @@ async def test_after_the_first_token(client, emulator, clocks, kind):
     emulator.script(stream_of(WORD, WORD, PING, PING, PING))
     error = await late(read_all(client, clocks), kind)
     seconds = getattr(clocks, kind.clock)
-    checked_phases(error, kind.clock, seconds)
+    checked(error, kind.clock, seconds)
     assert ": 2 pieces and 3 pings before; " in str(error)
     assert (error.pings, error.partial.tokens) == (3, 2)
     assert error.partial.text == "wordword"
@@ -338,7 +330,7 @@ async def test_the_deadline_without_a_reader(client, emulator):
     await stream.open()
     await until(lambda: stream.outcome)
     error = await late(anext(stream.__aiter__()), DeadlineExceeded)
-    assert "in the body" in checked_phases(error, "deadline", SHORT)
+    checked(error, "deadline", SHORT, "in the body")
 
 
 async def test_an_attempt_after_others(client, emulator):
@@ -351,7 +343,7 @@ async def test_an_attempt_after_others(client, emulator):
         messages=HELLO, timeouts=Timeouts(deadline=1.0)
     )
     error = await late(call, DeadlineExceeded)
-    assert "3 attempts in 1.0" in str(error)
+    assert "3 attempts in 1." in str(error)
     phases = str(error).rsplit("; ", 2)[1]
     assert "without an answer" in phases
     assert "to the headers" not in phases

@@ -142,6 +142,12 @@ SAID = b'{"choices": [{"delta": {"content": "a"}, "index": 0}]}'
 EVENT = b"data: " + SAID + b"\n\n"
 REPORTED = f'{{"error": {{"message": "no {KEY}", "code": "{KEY}"}}}}'.encode()
 
+# The key as some serializers write it, which no search of the bytes would find.
+NUMBERS = "".join(f"\\u{ord(char):04X}" for char in KEY).encode()
+ESCAPED = b'{"error": {"message": "no %b", "code": "%b"}}' % (NUMBERS, NUMBERS)
+PAGE = "".join(f"&#{ord(char)};" for char in KEY).encode()
+PAGE = b"<html><title>no %b</title></html>" % PAGE
+
 
 def streamed(*events, end=True):
     return (
@@ -165,6 +171,15 @@ SERVERS = {
     "redirects": once(
         answer(b"", status="302 Found", headers=(f"Location: http://x/?k={KEY}",))
     ),
+    "refuses in JSON, escaped": once(answer(ESCAPED, status="401 Unauthorized")),
+    "refuses in HTML, escaped": once(
+        answer(PAGE, status="502 Bad Gateway", kind="text/html")
+    ),
+    "reports in a stream, escaped": once(streamed(SAID, ESCAPED)),
+    "sends an event that is no chunk, escaped": once(
+        streamed(SAID, b'{"choices": "%b"}' % NUMBERS)
+    ),
+    "sends JSON that is no answer, escaped": once(answer(b'{"a": "%b"}' % NUMBERS)),
     "reports in a stream": once(streamed(SAID, REPORTED)),
     "reports at once": once(streamed(REPORTED)),
     "sends an event that is no JSON": once(streamed(SAID, f"{{{KEY}".encode())),
@@ -194,12 +209,15 @@ async def test_no_error_holds_the_key(kind, way, caplog):
     """
     caplog.set_level(logging.DEBUG)
     events = []
+    clocks = Timeouts(deadline=10)
+    if kind in {"hangs", "never answers"}:
+        clocks = Timeouts(stall=0.5, first_token=0.5, deadline=0.6)
     async with (
         serve(SERVERS[kind]) as server,
         client_for(
             server,
             on_event=events.append,
-            timeouts=Timeouts(stall=0.1, first_token=0.1, deadline=0.2),
+            timeouts=clocks,
             timeout=None,
         ) as client,
     ):
@@ -279,6 +297,9 @@ def test_which_headers_are_secret():
         "b": "my-organisation",
     }
     assert redacted(b"short", "short") == b"short"
+    said = b"key of the tests"
+    assert redacted(said, said.decode()) == b"***"
+    assert redacted(said, KEY) is said
     assert redacted(KEY.encode(), None) == KEY.encode()
 
 
@@ -407,3 +428,35 @@ async def test_a_cookie_is_not_kept():
                 await call(client, "plain")
         assert "cookie" not in server.requests[1].headers
         assert isinstance(client._line.session._http.cookie_jar, aiohttp.DummyCookieJar)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SERVERS if "escaped" in kind])
+@pytest.mark.parametrize("way", ["stream", "plain"])
+async def test_no_error_holds_the_key_spelt_otherwise(kind, way):
+    """
+    Neither do the bytes that came, however they are read.
+    """
+    async with serve(SERVERS[kind]) as server, client_for(server) as client:
+        with pytest.raises(APIError) as caught:
+            await soon(call(client, way))
+        assert NUMBERS not in caught.value.content
+        assert b"&#" not in caught.value.content
+        if not kind.startswith("sends"):
+            assert "no ***" in str(caught.value)
+            assert caught.value.code in (None, "***")
+
+
+async def test_a_secret_in_the_query():
+    """
+    Some services take their key so: a redirect repeats it.
+    """
+    moved = answer(b"", status="302 Found", headers=(f"Location: /y?key={OTHER}",))
+    async with (
+        serve(once(moved)) as server,
+        client_for(server, default_query={"api_key": OTHER}) as client,
+    ):
+        with pytest.raises(APIError) as caught:
+            await call(client, "plain")
+        assert OTHER in server.requests[0].line
+        assert leaks(vars(caught.value), OTHER) == []
+        assert OTHER.encode() not in pickle.dumps(caught.value)

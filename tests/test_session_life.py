@@ -15,7 +15,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from aiohttp.http import HttpProcessingError
+
 from horay_async._errors import (
+    APIConnectionError,
     ClientClosedError,
     WrongLoopError,
 )
@@ -431,3 +434,88 @@ def test_forgotten_after_asyncio_run():
         assert session.stats().open == 0
         del session
         gc.collect()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        UnicodeError("label empty or too long"),
+        RuntimeError("coroutine raised StopIteration"),
+        aiohttp.EofStream(),
+        HttpProcessingError(code=400, message="odd"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_is_raised_below(told, monkeypatch):
+    """
+    It is our error, and can be tried again.
+    """
+
+    async def fail(*_, **__):
+        raise told
+
+    async with serve(always(answer())) as server:
+        session = Session(base_url=server.url, headers={})
+        await session._open()
+        monkeypatch.setattr(session._http, "request", fail)
+        with pytest.raises(APIConnectionError) as caught:
+            await session.exchange("POST", "/chat")
+        assert caught.value.__context__ is None
+        await session.close()
+
+
+async def test_an_error_of_ours_from_below(monkeypatch):
+    """
+    Such pass as they are, though some are RuntimeErrors.
+    """
+
+    async def fail(*_, **__):
+        raise WrongLoopError("of ours")
+
+    async with serve(always(answer())) as server:
+        session = Session(base_url=server.url, headers={})
+        await session._open()
+        monkeypatch.setattr(session._http, "request", fail)
+        with pytest.raises(WrongLoopError, match="of ours"):
+            await session.exchange("POST", "/chat")
+        await session.close()
+
+
+def test_a_loop_that_winds_up():
+    """
+    What it has closed is not asked; on another loop the session begins anew.
+    """
+    with threaded(answer()) as port:
+        session = Session(base_url=f"http://127.0.0.1:{port}/v1", headers={})
+
+        async def ask_twice():
+            await (await session.exchange("POST", "/chat")).read_all(100)
+            await asyncio.get_running_loop().shutdown_asyncgens()
+            with pytest.raises(ClientClosedError, match="is being shut down"):
+                await session.exchange("POST", "/chat")
+
+        async def ask_once():
+            await (await session.exchange("POST", "/chat")).read_all(100)
+            await session.close()
+
+        asyncio.run(ask_twice())
+        asyncio.run(ask_once())
+
+
+async def test_a_borrowed_session_closed_by_its_owner():
+    """
+    Who waits for a slot in it hears why, and is not cancelled.
+    """
+    async with (
+        serve(once(STREAM)) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http,
+    ):
+        session = new_session(server, session=http)
+        body = await session.exchange("POST", "/chat")
+        waiting = asyncio.create_task(session.exchange("POST", "/chat"))
+        await until(lambda: session.stats().waiting)
+        await http.close()
+        with pytest.raises(ClientClosedError, match="given as session= is closed"):
+            await soon(waiting)
+        body.drop()
+        await session.close()

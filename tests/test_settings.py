@@ -148,6 +148,13 @@ ADDRESSES = {
     "port 0": ("http://localhost:0/v1", "expected something like"),
     "a port that is none": ("http://localhost:x/v1", "Port could not be cast"),
     "a port out of range": ("http://localhost:99999/v1", "out of range"),
+    "an empty part": (
+        "https://a..b/v1",
+        "whose host is no name that could be looked up",
+    ),
+    "an empty first part": ("https://.example/v1", "no name that could be looked up"),
+    "a part too long": (f"https://{'a' * 64}.example/v1", "no name that could be"),
+    "a name that is none": ("https://xn--z\u200b.com/v1", "no name that could be"),
     "half a bracket": ("http://[::1/v1", "Invalid IPv6 URL"),
     "a space": ("http://localhost/v1 ", "has a space or control character"),
     "a line break": ("http://localhost/v1\r\nX: y", "has a space or control character"),

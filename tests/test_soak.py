@@ -116,7 +116,7 @@ def test_it_sees_a_wrong_answer(capsys, text, whole, came, wrong):
     from benchmarks._soak_ledger import Ledger
 
     ledger = Ledger()
-    entry = ledger.entry(random.Random(1))
+    entry = ledger.entry(random.Random(1), "a way")
     entry.text, entry.started = "m00000001 sea wave", 1
     ledger.check(entry, text, whole=whole)
     ledger.done(entry)

@@ -142,7 +142,7 @@ class Reading:
     last_event_id: str = ""
     retry: int | None = None
     comments: int = 0
-    stray: list = attrs.field(factory=list)
+    bare: list = attrs.field(factory=list)
 
 
 def read(*chunks):
@@ -157,11 +157,18 @@ def read(*chunks):
     got.last_event_id = decoder.last_event_id
     got.retry = decoder.retry
     got.comments = decoder.comments
-    got.stray = decoder.stray
+    got.bare = lines_of(decoder)
     return got
 
 
-def reference(body):  # noqa: C901 -- the steps of the standard stand together
+def lines_of(decoder):
+    """
+    What may be an error.
+    """
+    return [line for _, line in decoder.bare]
+
+
+def reference(body):  # noqa: C901, PLR0912 -- the steps of the standard stand together
     """
     The same, written for eyes: the standard's steps, one line at a time.
     """
@@ -186,7 +193,9 @@ def reference(body):  # noqa: C901 -- the steps of the standard stand together
             case b"":
                 got.comments += bool(line)
             case _:
-                got.stray.append(line)
+                is_json = len(line) > 10 and line[:1] + line.rstrip()[-1:] == b"{}"
+                if is_json or line.startswith(b"error:"):
+                    got.bare.append(line)
         event = Event(data.removesuffix(b"\n"), name, last)
         if number == len(lines):
             got.unfinished = event if event.data else None
@@ -346,25 +355,26 @@ def test_flush_leaves_nothing():
     assert decoder.flush() is None
 
 
-def test_stray_lines():
+def test_bare_errors():
     """
-    What servers put beside the protocol is ignored, but can be looked at.
+    What servers put beside the protocol is ignored, but what may be an error can be looked
+    at, in its place.
     """
     decoder = SSEDecoder()
     assert decoder.feed(b'data: a\n\nerror: {"code":500}\n\n') == [Event(b"a")]
-    assert decoder.stray == [b'error: {"code":500}']
-    decoder.stray.clear()
-    assert decoder.feed(b'{"error": {\r\n"message": "x"}}') == []
+    assert list(decoder.bare) == [(1, b'error: {"code":500}')]
+    decoder.bare.clear()
+    assert decoder.feed(b'x\n{"error": {\r\n"message": "x"}}\n{"error": 1}') == []
     assert decoder.flush() is None
-    assert decoder.stray == [b'{"error": {', b'"message": "x"}}']
-    assert read(b"\xef\xbb").stray == [b"\xef\xbb"]
+    assert list(decoder.bare) == [(0, b'{"error": 1}')]
+    assert read(b"\xef\xbb").bare == []
 
 
-def test_known_fields_are_not_stray():
+def test_nothing_else_is_kept():
     """
-    An id or a time that the standard ignores is no unknown field.
+    Neither what the standard ignores nor what it does not know.
     """
-    assert read(b"id: \0\nretry: x\n: c\nevent\n\n").stray == []
+    assert read(b"id: \0\nretry: x\n: c\nevent\nx\n{}\n\n").bare == []
 
 
 PIECES = st.sampled_from(
@@ -372,6 +382,7 @@ PIECES = st.sampled_from(
         *(b"\n", b"\r", b"\r\n", b"\n\n", b":", b" ", b"\0", b"x", b"1"),
         *(b"data", b"data: ", b"data:", b"event: ", b"id: ", b"retry: ", b"foo"),
         *(b"data: x\n\n", b"data: y\n\ndata: z\n\n", b"\n\ndata: ", b": ping\n\n"),
+        *(b"error:", b'{"error": 1}'),
         *(b"\xef\xbb\xbf", b"\xef", b"\xbb", "é€😀\u2028\x85".encode(), b"\xff"),
     ]
 )
@@ -396,7 +407,7 @@ def test_like_the_reference(body, data):
         assert decoder.last_event_id == want.last_event_id
         assert decoder.comments == want.comments
         assert decoder.retry == want.retry
-        assert decoder.stray == want.stray
+        assert lines_of(decoder) == want.bare
     want = reference(body)
     assert decoder.flush() == want.unfinished
-    assert decoder.stray == want.stray
+    assert lines_of(decoder) == want.bare

@@ -162,27 +162,6 @@ def test_linear_in_lines(lines, monkeypatch):
     assert lines < Counting.moved < 5 * lines
 
 
-def test_stray_bounded_in_number():
-    """
-    The last few are kept.
-    """
-    decoder = SSEDecoder()
-    decoder.feed(b"".join(b"%d\n" % i for i in range(1000)))
-    assert decoder.stray == [b"%d" % i for i in range(936, 1000)]
-
-
-def test_stray_bounded_in_bytes():
-    """
-    64 KiB together, a longer line cut short.
-    """
-    lines = [b"a" * 40_000, b"b" * 30_000, b"c" * 20_000]
-    decoder = SSEDecoder()
-    decoder.feed(b"\n".join(lines) + b"\n")
-    assert decoder.stray == lines[1:]
-    decoder.feed(b"x" * 100_000 + b"\n")
-    assert decoder.stray == [b"x" * 65536]
-
-
 PIECES = st.sampled_from(
     [b"\n", b"\r", b":", b"x", b"data: xx\n\n", b"data: x", b"event: x", b"id: x\n"]
 )

@@ -14,13 +14,15 @@ import anyio
 import pytest
 
 from horay_async import (
+    AsyncHoray,
     ClientClosedError,
     Outcome,
     StreamAbortedError,
     Timeouts,
     user,
 )
-from horay_async.emulator import Answer
+from horay_async.emulator import Answer, Emulator
+from loopback import until
 
 
 HELLO = [user("hello")]
@@ -436,3 +438,61 @@ async def test_one_token_and_no_more(client, endless):
     assert (await anext(stream.__aiter__())).text == "word"
     await gone(endless)
     assert stream.outcome is Outcome.CLOSED
+
+
+@pytest.mark.parametrize("way", ["close", "abort"])
+async def test_stopped_from_another_thread(client, endless, way):
+    """
+    The loop is woken for it, and does it in its next turn.
+    """
+    async with client.chat.completions.stream(messages=HELLO) as stream:
+        tokens = aiter(stream)
+        await anext(tokens)
+        waiting = asyncio.create_task(anext(tokens))
+        await asyncio.sleep(0)
+        thread = threading.Thread(target=getattr(stream, way))
+        thread.start()
+        with pytest.raises(StreamAbortedError):
+            await asyncio.wait_for(waiting, 5)
+        await asyncio.to_thread(thread.join)
+        assert stream.outcome == ("closed" if way == "close" else "aborted")
+    await gone(endless)
+
+
+def test_stopped_while_its_loop_rests(monkeypatch):
+    """
+    Outside of a loop that does not run it is done at once.
+    """
+    loop = asyncio.new_event_loop()
+
+    async def begin():
+        server = await Emulator(mode="echo").__aenter__()
+        server.script(Answer.chat("word", end="hang", finish=None, done=False))
+        client = AsyncHoray(base_url=server.base_url, api_key="key-of-the-tests")
+        stream = await client.chat.completions.stream(messages=HELLO, model="m").open()
+        return server, client, stream
+
+    server, client, stream = loop.run_until_complete(begin())
+    stream.close()
+    assert stream.outcome is Outcome.CLOSED
+    loop.run_until_complete(client.close())
+    loop.run_until_complete(server.__aexit__(None, None, None))
+    loop.close()
+
+
+@pytest.mark.parametrize("form", ["read", "open"])
+async def test_its_own_task_cancelled_by_a_stranger(client, endless, form):
+    """
+    As by code that cancels all tasks: it ends the stream, and is no cancellation of the
+    reader.
+    """
+    stream = client.chat.completions.stream(messages=HELLO)
+    reading = asyncio.create_task(anext(aiter(stream)))
+    await until(lambda: stream._opening is not None)
+    stream._opening.cancel()
+    waiting = stream.open() if form == "open" else stream.advance()
+    for each in (reading, waiting):
+        with pytest.raises(StreamAbortedError, match=r"cancelled|shut down"):
+            await each
+    assert stream.outcome is Outcome.CANCELLED
+    assert client._line.governor.snapshot() == {}

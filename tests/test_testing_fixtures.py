@@ -108,12 +108,28 @@ def test_both(horay_emulator):
 """)
     result.assert_outcomes(passed=3, failed=2, skipped=1, errors=3)
     said = result.stdout.str()
-    assert said.count("nobody asked for what the script still has") == 2  # and in short
+    assert said.count("nobody asked for what the script still has") == 1
+    assert "During handling" not in said
     assert "(POST: the normal answer); where that is meant, call clear_script()" in said
     # What was asserted speaks for itself.
     assert "assert <no disconnect within 0 s; seen: 0 requests" in said
     assert "a function of the script, failed: KeyError('missing')" in said
     result.stdout.fnmatch_lines(["ERROR *::test_both - *"])
+
+
+def test_options_without_a_name(run):
+    """
+    Nobody would know what became of them.
+    """
+    result = run("""
+@pytest.mark.horay_emulator("echo")
+def test_it(horay_emulator):
+    pass
+""")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*takes options by name, such as mode=\"ngram\", not 'echo'*"]
+    )
 
 
 def test_imported_before(run):

@@ -69,6 +69,32 @@ def test_an_unknown_fault(server):
     server.close()
 
 
+def test_an_answer_made_of_the_question(server):
+    """
+    A function may return whatever script() takes.
+    """
+
+    async def later(request):
+        return lambda _: refusal(418)
+
+    server.script(lambda request: reply(request.json["messages"][0]["content"]), later)
+    assert content(asked(server, "A lake?")[1]) == "A lake?"
+    assert asked(server)[0] == 418
+    server.close()
+
+
+def test_what_is_no_answer(server):
+    with pytest.raises(TypeError, match=r"script\(first, second\)"):
+        server.script([reply("a"), reply("b")])
+    with (
+        pytest.raises(RuntimeError, match=r"reply\(\) takes") as caught,
+        LiveEmulator() as other,
+    ):
+        other.script(reply)
+        assert asked(other)[0] == 500
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
 def test_a_port_that_refuses(server):
     """
     The script holds from its call on, for connections as well.
@@ -126,6 +152,15 @@ def test_a_hold(server):
         hold.release()
         assert b" Sea" in response.read()
     assert content(asked(server)[1]) == "Red"
+
+
+def test_a_hold_of_another(server):
+    """
+    It would wait where nobody wakes it.
+    """
+    with pytest.raises(RuntimeError, match="another emulator"), LiveEmulator() as other:
+        other.script(reply("Black", server.hold(), " Sea"))
+        assert asked(other)[0] == 500
 
 
 # What it saw -----------------------------------------------------------------------
@@ -200,7 +235,7 @@ def test_what_nobody_asked_for():
     )
     assert f"({left}, POST: the normal answer)" in str(caught.value)
     assert "clear_script()" in str(caught.value)
-    assert "1 requests" in str(caught.value)
+    assert "1 request (0 open" in str(caught.value)
 
 
 def test_what_was_cleared():
@@ -253,10 +288,19 @@ def test_no_second_start(server):
 
 def test_before_its_start():
     """
-    A script may be written before.
+    A script may be written before. It is nowhere yet, and sees nothing.
     """
     server = LiveEmulator()
     server.script(reply("One."))
+    for ask in (
+        lambda: server.address,
+        lambda: server.base_url,
+        lambda: server.empower_base_url,
+        lambda: server.saw_request(within=0),
+    ):
+        with pytest.raises(RuntimeError, match="has not been started"):
+            ask()
+    assert "0 requests" in repr(server)
     with server:
         assert content(asked(server)[1]) == "One."
 

@@ -7,7 +7,7 @@ import json
 import openai
 import pytest
 
-from horay_async.testing import refusal, reply
+from horay_async.testing import LiveEmulator, refusal, reply
 from live import asked, connected, events, post, server
 
 
@@ -87,6 +87,31 @@ def test_a_tool_call(client, server):
     assert final.finish_reason == "tool_calls"
 
 
+def test_a_tool_call_as_openai_writes_it(server):
+    """
+    What stands in a recorded answer can be said again.
+    """
+    call = {
+        "id": "call_x",
+        "type": "function",
+        "function": {"name": "weather", "arguments": '{"place": "Odesa"}'},
+    }
+    unnamed = {"function": {"name": "weather", "arguments": {"place": "Odesa"}}}
+    server.script(*[reply(tool_calls=[call, unnamed])] * 2)
+    said = asked(server)[1]["choices"][0]["message"]["tool_calls"]
+    assert said == [call, {**call, "id": "call_2"}]
+    opening = [
+        piece
+        for event in stream(server)
+        for piece in event["choices"][0]["delta"].get("tool_calls", ())
+        if "id" in piece
+    ]
+    assert [(piece["index"], piece["id"]) for piece in opening] == [
+        (0, "call_x"),
+        (1, "call_2"),
+    ]
+
+
 def test_texts_and_tools(server):
     """
     First one, then the other.
@@ -154,6 +179,83 @@ def test_waits(server):
     assert asked(server)[1]["choices"][0]["message"]["content"] == "Black Sea"
     assert len(stream(server)) == 4
     assert done == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ([["a", "b"]], r"not \['a', 'b'\]: reply\('a', 'b'\)"),
+        ([{"x": 1}], r"not \{'x': 1\}"),
+        ([b"a"], r"not b'a'"),
+        (["a", None, "b"], "not None"),
+        ([True], "not True"),
+        ([LiveEmulator().hold], r"not hold: call it, hold\(\)"),
+        ([reply("a")], "not another reply"),
+        ([refusal(429)], "not an Answer, which goes into script"),
+        ([str], "not <class 'str'>"),
+    ],
+)
+def test_what_is_no_piece(pieces, said):
+    """
+    It is told where it was written.
+    """
+    with pytest.raises(TypeError, match=rf"reply\(\) takes texts.*, {said}"):
+        reply(*pieces)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_what_is_no_pause(seconds):
+    with pytest.raises(ValueError, match=f"not {seconds}"):
+        reply("a", seconds)
+    with pytest.raises(ValueError, match=f"not {seconds}"):
+        refusal(429, retry_after=seconds)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        ("weather", {"place": "Odesa"}),
+        ["weather"],
+        [{"name": "weather", "arguments": {}}],
+        [("weather", 5)],
+        [("weather", {}, 1)],
+        "weather",
+        5,
+    ],
+    ids=repr,
+)
+def test_what_is_no_tool_call(calls):
+    with pytest.raises(TypeError, match=r'\[\("weather", \{"place": "Odesa"\}\)\]'):
+        reply(tool_calls=calls)
+
+
+def test_what_is_no_refusal():
+    for status in (9999, 99, 100):
+        with pytest.raises(ValueError, match=f"200 to 599, not {status}"):
+            refusal(status)
+    for status in ("429", None, True, 429.0):
+        with pytest.raises(TypeError, match="200 to 599, not "):
+            refusal(status)
+    with pytest.raises(TypeError, match="of seconds, not '60'"):
+        refusal(429, retry_after="60")
+
+
+@pytest.mark.parametrize("make", [reply, lambda **options: refusal(429, **options)])
+def test_what_is_no_header(make):
+    for headers in ({"x-one": "a\r\nb: c"}, {"x two": "a"}, {"x": "\u2028"}):
+        with pytest.raises(ValueError, match="cannot be a header"):
+            make(headers=headers)
+    with pytest.raises(TypeError, match="cannot be a header"):
+        make(headers={"retry-after-ms": 1})
+
+
+def test_what_a_function_returns_is_not_said(server):
+    """
+    It waits, or does something: bytes of its own would break the answer.
+    """
+    server.script(*[reply("Black ", lambda: "Red", "Sea")] * 2)
+    assert asked(server)[1]["choices"][0]["message"]["content"] == "Black Sea"
+    assert len(stream(server)) == 4
 
 
 def test_nothing(server):

@@ -67,11 +67,11 @@ def test_so_many(server):
 
 def test_one_that_comes_while_we_wait(server):
     sighting = server.saw_request(n=2, within=10)
-    assert repr(sighting) == "<saw_request(within=10)>"
+    assert repr(sighting) == "<saw_request(n=2, within=10)>"
     thread = later(lambda: asked(server, n=2))
     assert sighting
     thread.join(10)
-    assert repr(sighting).startswith("<request with n=2 seen: 1 requests (")
+    assert repr(sighting).startswith("<request with n=2 seen: 1 request (")
 
 
 def test_what_a_failure_says(server):
@@ -83,7 +83,7 @@ def test_what_a_failure_says(server):
     assert not sighting
     said = repr(sighting)
     assert said.startswith(
-        "<no 2 requests with path '/x', model='a', where=... within 0 s; seen: 1 requests"
+        "<no 2 requests with path '/x', model='a', where=... within 0 s; seen: 1 request"
     )
     assert said.endswith("with [{'model': 'gpt-4o-mini'}]>")
 
@@ -168,8 +168,26 @@ async def test_not_awaited(server):
     assert server.is_idle()
     sighting = server.saw_disconnect(within=60)
     for look in (bool, lambda sighting: sighting.requests):
-        with pytest.raises(RuntimeError, match=r"`assert await .*saw_disconnect\("):
+        with pytest.raises(RuntimeError, match=r"put `await` before it"):
             look(sighting)
+
+
+async def test_what_was_not_awaited(server):
+    """
+    It is told as it was asked.
+    """
+    asked_for = {
+        "saw_request('/chat', n=2, where=..., count=3, within=60)": server.saw_request(
+            "/chat", n=2, where=bool, count=3, within=60
+        ),
+        "saw_request(within=60)": server.saw_request(within=60),
+        "saw_disconnect(count=2, within=5)": server.saw_disconnect(count=2),
+    }
+    for call, sighting in asked_for.items():
+        with pytest.raises(RuntimeError) as caught:
+            bool(sighting)
+        assert str(caught.value).startswith(f"{call} has to wait")
+        assert repr(sighting) == f"<{call}>"
 
 
 async def test_given_up(server):

@@ -4,13 +4,12 @@ HORAY_LOG: what happens underneath, on stderr, for whoever asks.
 
 import contextlib
 import logging
-import os
 import sys
 import traceback
 
 from collections.abc import Iterator
 
-from .._events import LOG_VARIABLE, listen, logger
+from .._events import listen, log_level, logger
 from ._failures import say
 
 
@@ -31,7 +30,7 @@ def listening() -> Iterator[None]:
     Without a handler of ours Python would print the warnings of every library to stderr.
     """
     if not logging.root.handlers:
-        others = logging.StreamHandler() if _is("debug") else logging.NullHandler()
+        others = logging.StreamHandler() if _debugs() else logging.NullHandler()
         others.addFilter(lambda record: record.name != logger.name)
         logging.root.addHandler(others)
     sayer, level = _Sayer(), logger.level
@@ -47,16 +46,16 @@ def is_on() -> bool:
     """
     Whether each call's end is told.
     """
-    return _is("info") or _is("debug")
+    return log_level() is not None
 
 
 def show(error: BaseException) -> None:
     """
     Show where an error came from, at `debug`.
     """
-    if _is("debug") and sys.stderr is not None:
+    if _debugs() and sys.stderr is not None:
         traceback.print_exception(error)
 
 
-def _is(level: str) -> bool:
-    return os.environ.get(LOG_VARIABLE, "").strip().lower() == level
+def _debugs() -> bool:
+    return log_level() == logging.DEBUG

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from . import _log as log
 from ._failures import Exit, Misuse, put, reason, say
 from ._signals import run_async
 from ._target import emulator_class
@@ -62,10 +63,23 @@ def serve(
         int | None,
         Parameter(help="Of the chance that deals out faults.", converter=whole),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--model",
+            negative="",
+            help="A name that Horay's endpoints take beside the documented ones. "
+            "Repeatable.",
+        ),
+    ] = None,
 ) -> Exit:
     """
     Run the emulator: a local Horay and Empower, for experiments without a key.
+
+    HORAY_LOG=info tells on stderr what each request got.
     """
+    if seed is not None and not fault:
+        raise Misuse(f"--seed {seed}: without --fault there is no chance to deal out")
     return run_async(
         _serve(
             host=host,
@@ -76,6 +90,8 @@ def serve(
             requests_per_second=requests_per_second,
             faults=_shares(fault or []),
             seed=seed,
+            models=model or [],
+            log=say if log.is_on() else None,
         )
     )
 
@@ -87,9 +103,11 @@ def _shares(words: list[str]) -> dict[str, float]:
     Raises:
         Misuse: That is not what the words say.
     """
-    shares = {}
+    shares: dict[str, float] = {}
     for word in words:
         name, _, share = word.partition("=")
+        if name in shares:
+            raise Misuse(f"--fault {word}: its share was given before")
         try:
             shares[name] = float(share)
         except ValueError:

@@ -20,6 +20,8 @@ class Bucket:
     _filled: float = field(init=False, default=-math.inf)
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f"requests_per_second must be above 0, not {self.rate!r}")
         self.level = self.size
 
     @property

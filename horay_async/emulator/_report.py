@@ -90,6 +90,8 @@ class Report:
 
     keep: int | None = None
 
+    log: Callable[[str], None] | None = None
+
     requests: list[Request] = field(default_factory=list)
 
     connections: int = 0
@@ -140,7 +142,15 @@ class Report:
         request.ended = now
         self.open.discard(request)
         self.left += fate == "disconnected"
+        self.tell(f"{request.method} {request.path}", _verdict(request))
         self.wake()
+
+    def tell(self, what: str, became: str) -> None:
+        """
+        Tell whoever wants a log.
+        """
+        if self.log is not None:
+            self.log(f"{what}: {became}")
 
     async def until(
         self, predicate: Callable[[], bool], seconds: float, what: str
@@ -178,7 +188,21 @@ class Report:
     def __str__(self) -> str:
         last = ", ".join(map(repr, self.requests[-5:])) or "none"
         return (
-            f"{self.arrived} requests ({len(self.open)} open, {self.left} left by "
-            f"their client), {self.connections} connections "
+            f"{_counted(self.arrived, 'request')} ({len(self.open)} open, {self.left} "
+            f"left by their client), {_counted(self.connections, 'connection')} "
             f"({self.open_connections} open); the last requests: {last}"
         )
+
+
+def _verdict(request: Request) -> str:
+    """
+    What became of a request, and why.
+    """
+    facts = [request.fault] if request.fault else []
+    facts += [f"status {request.status}"] if request.status is not None else []
+    facts += [request.fate] if request.fate != "finished" or not facts else []
+    return ", ".join(facts)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

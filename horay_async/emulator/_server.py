@@ -26,6 +26,10 @@ from ._writing import Pace
 from .faults import Fault
 
 
+# Raised in a task, but not by what it does.
+_PASSING = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
+
+
 class Emulator:
     """
     A local Horay and Empower.
@@ -49,6 +53,9 @@ class Emulator:
     strikes before a request gets its share of the connections. *seed* repeats the
     sequence. Besides, a request can choose a fault for itself, with the header
     `x-emulator-fault: reset-mid-chunk`, and `script` writes down what comes next.
+
+    *log* is given a line for each request when it is over, and for each connection that a
+    fault struck before there was one.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class Emulator:
         backlog: int = 4096,
         faults: Mapping[str, float] | None = None,
         seed: int | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         if mode not in {"ngram", "echo"}:
             raise ValueError(f'mode must be "ngram" or "echo", not {mode!r}')
@@ -89,7 +97,7 @@ class Emulator:
         )
         self._rate = requests_per_second
         self._newline = newline.encode()
-        self._report = Report(keep_requests)
+        self._report = Report(keep_requests, log)
         self._script = Script(faults, seed)
         self._nonce = secrets.token_hex(4)
         self._open: set[Connection] = set()
@@ -195,7 +203,8 @@ class Emulator:
         Give each of the next requests of a method its answer; then service goes on.
 
         An answer can be an `Answer`, a fault or its name ("reset-mid-chunk"), or None for
-        the normal one. A function is given the request and returns one of these.
+        the normal one. A function is given the request and returns any of these; it
+        may be async.
         Scripted answers ask for no key and count towards no rate.
 
         Where an answer strikes before a request (*at* accept or listen), successive
@@ -206,6 +215,7 @@ class Emulator:
         Call it on the emulator's event loop.
 
         Raises:
+            TypeError: One is no answer; nothing was added.
             ValueError: No fault has that name; nothing was added.
         """
         self._script.add(method, answers)
@@ -335,8 +345,10 @@ class Emulator:
         self._greeted.add(connection)
         try:
             await greet(answer, connection)
-        except Exception as error:  # noqa: BLE001 -- kept for aclose, not swallowed
-            self.errors.append(error)
+        except _PASSING:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- kept for aclose
+            self.errors.append(_failure(error))
             connection.close()
         finally:
             self._greeted.discard(connection)
@@ -349,13 +361,17 @@ class Emulator:
     async def serve(self, connection: Connection, request: Request) -> bool:
         try:
             keep = await self._serve(connection, request)
-        except Exception as error:  # noqa: BLE001 -- kept for aclose, not swallowed
-            self.errors.append(error)
+        except _PASSING:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- kept for aclose
+            self.errors.append(_failure(error))
             if request.status is None:
                 exchange = self._exchange(connection, request)
                 exchange.keep = False
-                failure = Refusal(500, f"the emulator failed: {error!r}")
-                await refuse(exchange, failure)
+                words = f"the emulator failed: {error!r}"
+                # Trying again would bring what the script has for the next call.
+                final = {"x-should-retry": "false"}
+                await refuse(exchange, Refusal(500, words, headers=final))
             keep = False
         self._report.end(request, "finished", self._now())
         self._look_ahead()
@@ -409,6 +425,8 @@ class Emulator:
         if isinstance(turn, Answer):
             return turn
         self.struck[turn.name] += 1
+        where = f"connection {connection}" if connection else "the port"
+        self._report.tell(where, turn.name)
         nothing = Request(connection, "", "", "", {}, b"")
         return replace(turn.answer(nothing), at=turn.at)
 
@@ -427,8 +445,10 @@ class Emulator:
         """
         try:
             await wait(before)
-        except Exception as error:  # noqa: BLE001 -- kept for aclose, not swallowed
-            self.errors.append(error)
+        except _PASSING:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- kept for aclose
+            self.errors.append(_failure(error))
         await self._door.reopen()
         self._report.wake()
         self._look_ahead()
@@ -446,6 +466,17 @@ class Emulator:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _failure(error: BaseException) -> Exception:
+    """
+    An error to keep: what pytest.fail and sys.exit raise would end the loop instead.
+    """
+    if isinstance(error, Exception):
+        return error
+    failure = RuntimeError(f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 async def _voice(mode: str) -> Voice:

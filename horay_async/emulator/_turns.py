@@ -8,22 +8,22 @@ import math
 import random
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 from ._report import Request
 from ._script import Answer, At
 from .faults import FAULTS, Fault
 
 
-Choice = Answer | Fault | str | None
-
-Scripted = Choice | Callable[[Request], Choice | Awaitable[Choice]]
+Scripted: TypeAlias = (
+    Answer | Fault | str | Callable[[Request], "Scripted | Awaitable[Scripted]"] | None
+)
 """
 An answer, a fault or the name of one, None for the normal service, or what chooses one of
 these, seeing the request.
 """
 
-_Turn = Answer | Fault | None
+_Turn: TypeAlias = Answer | Fault | Callable[[Request], Any] | None
 
 _CHOOSING = "x-emulator-fault"
 
@@ -37,9 +37,12 @@ class ChoiceError(ValueError):
     """
 
 
-def named(name: str) -> Fault:
+def named(name: str, else_: str = "") -> Fault:
     """
     The fault of that name.
+
+    Args:
+        else_: What could have been meant instead.
 
     Raises:
         ValueError: There is none; the message has the names that come near.
@@ -48,7 +51,7 @@ def named(name: str) -> Fault:
         return FAULTS[name]
     near = difflib.get_close_matches(name, FAULTS, n=3)
     known = " or ".join(f'"{other}"' for other in near)
-    hint = f"did you mean {known}?" if near else "`horay faults` lists all"
+    hint = f"did you mean {known}?" if near else f"`horay faults` lists all{else_}"
     raise ValueError(f'no fault is called "{name}": {hint}')
 
 
@@ -60,7 +63,7 @@ class Script:
     def __init__(
         self, shares: Mapping[str, float] | None = None, seed: int | None = None
     ) -> None:
-        self.waiting: dict[str, list[Scripted]] = {}
+        self.waiting: dict[str, list[_Turn]] = {}
         self._random = random.Random(seed)  # noqa: S311 -- dice, no secret
         checked = _checked(shares or {})
         self._of_requests = {
@@ -77,9 +80,13 @@ class Script:
     def add(self, method: str, answers: Iterable[Scripted]) -> None:
         """
         Queue answers for the next requests of a method: all of them, or none.
+
+        Raises:
+            TypeError: One is no answer.
+            ValueError: One is not the name of a fault.
         """
-        known = [named(item) if isinstance(item, str) else item for item in answers]
-        self.waiting.setdefault(method, []).extend(known)
+        known = [_turn(answer) for answer in answers]
+        self.waiting.setdefault(method.upper(), []).extend(known)
 
     # Before a request.
 
@@ -133,22 +140,23 @@ class Script:
 
         Raises:
             ChoiceError: It chose a fault that it cannot have.
-            ValueError: A function did so for it.
+            TypeError: What a function returned is no answer.
+            ValueError: A function chose such a fault for it.
         """
         turn = self._next(request)
-        if callable(turn):
+        while callable(turn):
             choice = turn(request)
             turn = _chosen(await choice if inspect.isawaitable(choice) else choice)
         if isinstance(turn, Fault):
             request.fault = turn.name
             return turn.answer(request)
-        return cast(Answer | None, turn)
+        return turn
 
-    def _next(self, request: Request) -> Scripted:
+    def _next(self, request: Request) -> _Turn:
         name = request.headers.get(_CHOOSING)
         if name is not None:
             try:
-                return _chosen(name)
+                return _chosen(named(name))
             except ValueError as error:
                 raise ChoiceError(f"{_CHOOSING}: {error}") from None
         if request.fault:
@@ -169,23 +177,45 @@ class Script:
         return None
 
 
-def _at(turn: Scripted) -> At:
+def _turn(answer: Scripted) -> _Turn:
+    """
+    What of a script is known to be one, with the fault for its name.
+
+    Raises:
+        TypeError: It is no answer.
+        ValueError: There is no such fault.
+    """
+    if isinstance(answer, str):
+        status = answer.isdecimal()
+        meant = f"refuse: refusal({answer})" if status else 'say a text: reply("...")'
+        return named(answer, f"; to {meant}")
+    if answer is None or isinstance(answer, (Answer, Fault)) or callable(answer):
+        return answer
+    hint = ": script(first, second)" if isinstance(answer, (list, tuple)) else ""
+    raise TypeError(
+        "an answer is an Answer, a fault or its name, None, or a function, not"
+        f" {answer!r}{hint}"
+    )
+
+
+def _at(turn: _Turn) -> At:
     return turn.at if isinstance(turn, (Answer, Fault)) else "request"
 
 
-def _chosen(choice: Choice) -> _Turn:
+def _chosen(choice: Scripted) -> _Turn:
     """
     What was chosen for a request that has arrived.
 
     Raises:
+        TypeError: It is no answer.
         ValueError: There is no such fault, or it strikes earlier.
     """
-    turn = named(choice) if isinstance(choice, str) else choice
+    turn = _turn(choice)
     if (at := _at(turn)) in _EARLIER:
         what = f'the fault "{turn.name}"' if isinstance(turn, Fault) else "that answer"
         raise ValueError(
             f"{what} strikes at {at}, before there is a request that could choose it: "
-            "give it to script()"
+            "give it to script() or `horay serve --fault`"
         )
     return turn
 

@@ -3,6 +3,7 @@ Answers being written: token by token, at the set pace, until something ends the
 """
 
 import asyncio
+import math
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -150,6 +151,15 @@ class Pace:
 
     ping_every: float | None = None
     """Seconds of silence after which a stream carries a comment."""
+
+    def __post_init__(self) -> None:
+        first = self.time_to_first_token
+        if not (math.isfinite(first) and first >= 0):
+            raise ValueError(f"time_to_first_token must be 0 s or more, not {first!r}")
+        for name in ("tokens_per_second", "ping_every"):
+            number = getattr(self, name)
+            if number is not None and not (math.isfinite(number) and number > 0):
+                raise ValueError(f"{name} must be above 0, not {number!r}")
 
 
 class Generation:

@@ -40,6 +40,11 @@ def horay_emulator(request: pytest.FixtureRequest) -> Iterator[LiveEmulator]:
     wrong in the emulator, or scripted answers were never asked for.
     """
     marker = request.node.get_closest_marker("horay_emulator")
+    if marker is not None and marker.args:
+        raise pytest.UsageError(
+            'the marker horay_emulator takes options by name, such as mode="ngram",'
+            f" not {marker.args[0]!r}"
+        )
     server = LiveEmulator(**marker.kwargs if marker else {})
     server.start()
     yield server
@@ -49,7 +54,10 @@ def horay_emulator(request: pytest.FixtureRequest) -> Iterator[LiveEmulator]:
     try:
         server.close()
     except AssertionError as error:
-        pytest.fail(str(error), pytrace=False)
+        unasked = str(error)
+    else:
+        return
+    pytest.fail(unasked, pytrace=False)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ The emulator on a thread of its own.
 """
 
 import asyncio
-import inspect
 
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import Future
@@ -30,7 +29,8 @@ class LiveEmulator:
 
     So it serves tests of any framework, sync or async, on any loop, and any client. All of
     it may be used from any thread. It echoes what it is asked, unless *mode* or a script
-    says otherwise; *options* are those of `Emulator`.
+    says otherwise; *options* are those of `Emulator`. As Horay does, the echo refuses a
+    model that it does not know: `models=["my-model"]` makes it known.
 
     `with LiveEmulator() as server:` starts it and closes it. Leaving the block without an
     error raises what `close` does.
@@ -53,12 +53,15 @@ class LiveEmulator:
         """
         Drop all connections, whatever they are doing, and end the thread. Twice is fine.
 
+        It takes milliseconds. It blocks for up to 10 s where a function of the script
+        keeps the thread.
+
         Args:
             check: Whether to raise what a test should not pass with, after closing.
 
         Raises:
             RuntimeError: Something went wrong in the emulator, or in a function of the
-                script: what it was is the cause.
+                script, or keeps its thread: what it was is the cause.
             AssertionError: Scripted answers were never asked for: the test did not do
                 what its script expects. `clear_script` says that it was meant so.
         """
@@ -78,12 +81,13 @@ class LiveEmulator:
         self.close(check=error is None)
 
     def __repr__(self) -> str:
-        return f"<LiveEmulator {self.address}: {self._emulator._report}>"
+        return f"<LiveEmulator {self._emulator.address}: {self._emulator._report}>"
 
     # Where it is.
 
     @property
     def address(self) -> str:
+        self._need_start()
         return self._emulator.address
 
     @property
@@ -91,6 +95,7 @@ class LiveEmulator:
         """
         Where Horay is: what any client of OpenAI's API takes as its base URL.
         """
+        self._need_start()
         return self._emulator.base_url
 
     @property
@@ -98,6 +103,7 @@ class LiveEmulator:
         """
         Where Empower is.
         """
+        self._need_start()
         return self._emulator.empower_base_url
 
     # What it does next.
@@ -107,9 +113,13 @@ class LiveEmulator:
         Give each of the next requests of a method its answer; then service goes on.
 
         An answer is an `Answer`, the name of a fault, a `Fault`, None for the normal one,
-        or a function that is given the request and returns one of these. It may be
-        async. Functions run on the emulator's thread, so they must not block, and what
-        they raise is raised again by `close`.
+        or a function that is given the request and returns any of these: `reply(...)`
+        is one. It may be async. Functions run on the emulator's thread, so they must
+        not block, and what they raise is raised again by `close`.
+
+        Raises:
+            TypeError: One is no answer; nothing was added.
+            ValueError: No fault has that name; nothing was added.
         """
         if self._thread.ended:
             raise RuntimeError("the emulator is closed: it answers nothing any more")
@@ -117,8 +127,7 @@ class LiveEmulator:
             if isinstance(answer, Answer):
                 check_steps(answer.before)
                 check_steps(answer.body)
-        turns = [_caught(answer) if callable(answer) else answer for answer in answers]
-        self._thread.do(lambda: self._emulator.script(*turns, method=method))
+        self._thread.do(lambda: self._emulator.script(*answers, method=method))
 
     def clear_script(self) -> None:
         """
@@ -211,12 +220,12 @@ class LiveEmulator:
         def matching() -> list[Request]:
             return [request for request in self._emulator.requests if alike(request)]
 
-        wanted = [f"path {path!r}"] if path is not None else []
-        wanted += [f"{name}={value!r}" for name, value in fields.items()]
-        wanted += ["where=..."] if where is not None else []
+        like = [f"{name}={value!r}" for name, value in fields.items()]
+        like += ["where=..."] if where is not None else []
+        wanted = [f"path {path!r}", *like] if path is not None else like
         what = "request" if count == 1 else f"{count} requests"
         return self._sight(
-            f"saw_request(within={within:g})",
+            _call("saw_request", path, like, count, within),
             f"{what} with {', '.join(wanted)}" if wanted else what,
             matching,
             lambda found: len(found) >= count,
@@ -233,7 +242,7 @@ class LiveEmulator:
             within: Seconds, from now.
         """
         return self._sight(
-            f"saw_disconnect(within={within:g})",
+            _call("saw_disconnect", None, [], count, within),
             "disconnect" if count == 1 else f"{count} disconnects",
             lambda: self._emulator.disconnects,
             lambda found: len(found) >= count,
@@ -299,7 +308,14 @@ class LiveEmulator:
             future.set_result(seen(so=so))
             return future
 
+        self._need_start()
         return Sighting(call, self._thread.do(begin))
+
+    def _need_start(self) -> None:
+        if not self._emulator.started:
+            raise RuntimeError(
+                "the emulator has not been started: with LiveEmulator() as server"
+            )
 
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[None]:
@@ -349,25 +365,21 @@ class Hold:
         """
         Wait; the emulator calls it.
         """
+        if asyncio.get_running_loop() is not self._server._thread._loop:
+            raise RuntimeError("this hold belongs to another emulator, and waits there")
         await self._event.wait()
 
 
-def _caught(choose: Callable[[Request], Any]) -> Callable[[Request], Any]:
+def _call(
+    name: str, path: str | None, like: list[str], count: int, within: float
+) -> str:
     """
-    The function, with all that it raises as an error: `pytest.fail` and `sys.exit` raise
-    what would end the emulator instead.
+    A question as the test has asked it.
     """
-
-    async def choice(request: Request) -> Any:
-        try:
-            chosen = choose(request)
-            return await chosen if inspect.isawaitable(chosen) else chosen
-        except (Exception, asyncio.CancelledError):
-            raise
-        except BaseException as error:
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-
-    return choice
+    words = [repr(path)] if path is not None else []
+    words += like
+    words += [f"count={count}"] if count != 1 else []
+    return f"{name}({', '.join([*words, f'within={within:g}'])})"
 
 
 def _has(request: Request, fields: Collection[str]) -> dict[str, Any]:

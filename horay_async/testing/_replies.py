@@ -3,24 +3,32 @@ Answers for a script that do not care how they are asked for.
 """
 
 import asyncio
+import inspect
 import json
+import math
+import re
 import threading
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from ..emulator import Answer, Request
 
 
-Piece = Any
+Piece = str | float | Callable[[], Any]
 """
 A text, seconds to wait, a `Hold`, or something to call, which may be async.
 """
 
-ToolCall = tuple[str, Mapping[str, Any] | str]
+ToolCall = tuple[str, Mapping[str, Any] | str] | Mapping[str, Any]
 """
-A function's name and its arguments; a str is sent as it is, JSON or not.
+A function's name and its arguments, or a call as openai writes it. Arguments that are a str
+are sent as they are, JSON or not.
 """
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def reply(
@@ -45,11 +53,11 @@ def reply(
     """
     check_steps(pieces)
     said = _Said(
-        pieces,
+        [_piece(piece) for piece in pieces],
         finish=finish,
-        tool_calls=list(tool_calls),
+        tool_calls=_tool_calls(tool_calls),
         usage=usage,
-        headers=headers or {},
+        headers=_headers(headers),
     )
     return said.answer
 
@@ -69,9 +77,10 @@ def refusal(
     Args:
         retry_after: Seconds, for the header `Retry-After`.
     """
-    named = dict(headers or {})
+    _check_status(status)
+    named = _headers(headers)
     if retry_after is not None:
-        named["retry-after"] = f"{retry_after:g}"
+        named["retry-after"] = f"{_seconds(retry_after):g}"
     error = {"message": message, "type": type, "param": None, "code": code}
     return Answer.json({"error": error}, status, headers=named)
 
@@ -95,16 +104,16 @@ class _Said:
 
     def __init__(
         self,
-        pieces: tuple[Piece, ...],
+        pieces: list[Piece],
         *,
         finish: str | None,
-        tool_calls: list[ToolCall],
+        tool_calls: list[dict[str, Any]],
         usage: Mapping[str, int] | None,
         headers: Mapping[str, str],
     ) -> None:
         self.pieces = pieces
         self.texts = [piece for piece in pieces if isinstance(piece, str)]
-        self.tool_calls = [_tool_call(*call, at) for at, call in enumerate(tool_calls)]
+        self.tool_calls = tool_calls
         self.finish = finish or ("tool_calls" if tool_calls else "stop")
         self.usage = usage
         self.headers = headers
@@ -148,7 +157,7 @@ class _Said:
         if not text:
             base = base | {"object": "chat.completion.chunk"}
 
-        def chunks(said: dict[str, Any], finish: str | None = None) -> list[Piece]:
+        def chunks(said: dict[str, Any], finish: str | None = None) -> list[Any]:
             parts = said if text else {"delta": said}
             return [
                 base | {"choices": [{"index": index, **parts, "finish_reason": finish}]}
@@ -160,8 +169,8 @@ class _Said:
         for piece in self.pieces:
             events += chunks({name: piece}) if isinstance(piece, str) else [piece]
         if not text:
-            for call in self.tool_calls:
-                for fragment in _fragments(call):
+            for index, call in enumerate(self.tool_calls):
+                for fragment in _fragments(index, call):
                     events += chunks({"tool_calls": [fragment]})
         events += chunks({name: ""} if text else {}, self.finish)
         options = asked.get("stream_options") or {}
@@ -180,20 +189,100 @@ class _Said:
         }
 
 
-def _tool_call(
-    name: str, arguments: Mapping[str, Any] | str, index: int
-) -> dict[str, Any]:
+def _piece(piece: Any) -> Piece:
+    """
+    A piece of what is said, if it is one.
+    """
+    if isinstance(piece, str):
+        return piece
+    if isinstance(piece, (int, float)) and not isinstance(piece, bool):
+        return _seconds(piece)
+    wrong = repr(piece)
+    if isinstance(piece, (list, tuple)):
+        wrong += f": reply({', '.join(map(repr, piece))})"
+    elif isinstance(piece, Answer):
+        wrong = "an Answer, which goes into script() itself"
+    elif isinstance(getattr(piece, "__self__", None), _Said):
+        wrong = "another reply"
+    elif getattr(piece, "__qualname__", "") == "LiveEmulator.hold":
+        wrong = "hold: call it, hold()"
+    elif callable(piece) and not isinstance(piece, type):
+        return partial(_do, piece)
+    raise TypeError(f"reply() takes texts, seconds, holds and functions, not {wrong}")
+
+
+def _check_status(status: Any) -> None:
+    said = f"a status is a number from 200 to 599, not {status!r}"
+    if isinstance(status, bool) or not isinstance(status, int):
+        raise TypeError(said)
+    if not 200 <= status <= 599:
+        raise ValueError(said)
+
+
+async def _do(step: Callable[[], Any]) -> None:
+    """
+    Call it. What it returns is not sent: that would stand between the answer's own bytes.
+    """
+    result = step()
+    if inspect.isawaitable(result):
+        await result
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"a wait is a number of seconds, not {value!r}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"a wait is 0 seconds or more, not {value!r}")
+    return value
+
+
+def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """
+    Headers that HTTP can carry (RFC 9110, 5.1 and 5.5).
+    """
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"{name!r}: {value!r} cannot be a header: both are a str")
+        if not _TOKEN.fullmatch(name) or not _FIELD.fullmatch(value):
+            raise ValueError(f"{name!r}: {value!r} cannot be a header")
+    return dict(headers or {})
+
+
+def _tool_calls(calls: Any) -> list[dict[str, Any]]:
+    if isinstance(calls, (str, Mapping)) or not isinstance(calls, Iterable):
+        calls = [calls]
+    return [_tool_call(call, index) for index, call in enumerate(calls)]
+
+
+def _tool_call(call: Any, index: int) -> dict[str, Any]:
+    """
+    A call as openai writes it.
+    """
+    match call:
+        case (str(name), str() | Mapping() as arguments):
+            pass
+        case {
+            "function": {"name": str(name), "arguments": str() | Mapping() as arguments}
+        }:
+            pass
+        case _:
+            raise TypeError(
+                "tool_calls holds pairs of a name and its arguments, such as"
+                f' [("weather", {{"place": "Odesa"}})], and {call!r} is none'
+            )
     if not isinstance(arguments, str):
         arguments = json.dumps(arguments)
     function = {"name": name, "arguments": arguments}
-    return {"id": f"call_{index + 1}", "type": "function", "function": function}
+    named = {"id": f"call_{index + 1}", "type": "function"}
+    if isinstance(call, Mapping):
+        named |= call
+    return {**named, "function": function}
 
 
-def _fragments(call: dict[str, Any]) -> list[dict[str, Any]]:
+def _fragments(index: int, call: dict[str, Any]) -> list[dict[str, Any]]:
     """
     The call in a stream: its name whole, then its arguments in two halves.
     """
-    index = int(call["id"].rpartition("_")[2]) - 1
     arguments = call["function"]["arguments"]
     half = len(arguments) // 2
     opening = call | {"function": call["function"] | {"arguments": ""}}

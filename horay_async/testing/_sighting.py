@@ -33,6 +33,9 @@ class Sighting:
     horay_emulator.saw_disconnect(within=0.1)`. In async code it is awaited, and gives
     itself: `assert await horay_emulator.saw_disconnect(within=0.1)`. The time runs from
     the call on, and it waits no longer than until the thing is seen.
+
+    Cancelling gives up the wait at once, and it can be awaited again. A thread of anyio's
+    waits on meanwhile, until the thing is seen or the time is over.
     """
 
     __slots__ = ("_call", "_future")
@@ -78,7 +81,7 @@ class Sighting:
             return
         raise RuntimeError(
             f"{self._call} has to wait, and an event loop runs here, which would stand"
-            f" still: write `assert await horay_emulator.{self._call}`"
+            " still: put `await` before it"
         )
 
     def _seen(self) -> Seen:

@@ -5,14 +5,7 @@ The target `sse`: the decoder against the standard's own words, at every cut.
 import attrs
 
 from horay_async._errors import EventTooLargeError
-from horay_async._sse import (
-    BOM,
-    MAX_EVENT,
-    MAX_STRAY_BYTES,
-    MAX_STRAY_LINES,
-    Event,
-    SSEDecoder,
-)
+from horay_async._sse import BOM, MAX_EVENT, Event, SSEDecoder
 
 from .promises import HEAD, Broken, Options, promise, same, singly
 
@@ -43,10 +36,6 @@ def read(blocks, ceiling):
             events += decoder.feed(block)
             held = len(decoder._line) + len(decoder._data or b"")
             promise(held <= ceiling + len(BOM), "more is held than the ceiling", held)
-            promise(len(decoder.stray) <= MAX_STRAY_LINES, "too many stray lines")
-            promise(
-                sum(map(len, decoder.stray)) <= MAX_STRAY_BYTES, "too long stray lines"
-            )
         last = decoder.flush()
     except EventTooLargeError as caught:
         error = str(caught)
@@ -59,7 +48,7 @@ def read(blocks, ceiling):
         "last_event_id": decoder.last_event_id,
         "retry": decoder.retry,
         "comments": decoder.comments,
-        "stray": list(decoder.stray),
+        "bare": [line for _, line in decoder.bare],
     }
 
 
@@ -89,7 +78,7 @@ def by_the_book(wire, ceiling):
         "last_event_id": "",
         "retry": None,
         "comments": 0,
-        "stray": [],
+        "bare": [],
     }
     block = Block(told)
     for at, line in enumerate([*lines, rest]):
@@ -154,10 +143,7 @@ class Block:
                 self.told["retry"] = int(value)
         elif name == b"":
             self.told["comments"] += 1
-        else:
-            stray = self.told["stray"]
-            stray.append(line[:MAX_STRAY_BYTES])
-            while (
-                len(stray) > MAX_STRAY_LINES or sum(map(len, stray)) > MAX_STRAY_BYTES
-            ):
-                del stray[0]
+        elif line.startswith(b"error:") or (
+            len(line) > 10 and line[:1] + line.rstrip()[-1:] == b"{}"
+        ):
+            self.told["bare"].append(line)

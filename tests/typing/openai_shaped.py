@@ -26,6 +26,7 @@ from horay_async import (
     Response,
     Timeouts,
     ToolCall,
+    tool,
     user,
 )
 
@@ -137,6 +138,7 @@ async def tools(client: AsyncHoray) -> None:
         assert_type(call, ToolCall)
         assert_type(call.function.name, str | None)
         messages.append({"role": "tool", "tool_call_id": call.id, "content": "2 km"})
+        messages.append(tool("2 km", tool_call_id=call.id))
     await client.chat.completions.create(messages=messages)
 
 

@@ -15,5 +15,12 @@ FAULTS: dict[str, Fault] = {
 All faults by their names, in the order in which they are listed.
 """
 
+UNTELLABLE = "stray-bytes-late"
+"""
+The one fault that can give a client the answer to another of its calls: an answer too many
+that comes when the next request on its connection is out is taken for that one's. HTTP/1.1
+has no names for answers, so no client can tell.
+"""
 
-__all__ = ["FAULTS", "Fault"]
+
+__all__ = ["FAULTS", "UNTELLABLE", "Fault"]

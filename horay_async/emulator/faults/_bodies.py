@@ -14,7 +14,7 @@ from .._report import Request
 from .._script import Answer
 from . import _parts as parts
 from . import _stream_errors
-from ._fault import Fault
+from ._fault import Fault, large
 from ._malformed import BLANKS, LETTERS, huge_text, nested
 from ._odd_json import HALF, REPLACED, UNCOUNTED, no_numbers, numbered
 from ._spoiling import (
@@ -282,23 +282,29 @@ SHAPES = (
 )
 
 SIZES = (
-    body(
-        "json-huge",
-        f"sends a text of {BEYOND // 10**6} MB.",
-        TOO_LONG,
-        written(huge_text),
+    large(
+        body(
+            "json-huge",
+            f"sends a text of {BEYOND // 10**6} MB.",
+            TOO_LONG,
+            written(huge_text),
+        )
     ),
-    body(
-        "json-endless",
-        "sends a text that never ends.",
-        TOO_LONG,
-        written(
-            lambda whole: itertools.chain(
-                before_text(whole)[:1], itertools.repeat(LETTERS)
-            )
-        ),
+    large(
+        body(
+            "json-endless",
+            "sends a text that never ends.",
+            TOO_LONG,
+            written(
+                lambda whole: itertools.chain(
+                    before_text(whole)[:1], itertools.repeat(LETTERS)
+                )
+            ),
+        )
     ),
-    body("whitespace-endless", "sends blanks for ever.", CEILING_OR_CLOCK, BLANKS),
+    large(
+        body("whitespace-endless", "sends blanks for ever.", CEILING_OR_CLOCK, BLANKS)
+    ),
 )
 
 ERRORS = (

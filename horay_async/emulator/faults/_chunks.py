@@ -329,8 +329,6 @@ CALLS = "Gives the whole text, and two calls, each with its own arguments."
 
 ONE_CALL = "Gives the whole text, and one call with its arguments."
 
-TWO = called(opened(0, OSLO), opened(1, ROME))
-
 ONE = called(opened(0, OSLO))
 
 TOOLS = (

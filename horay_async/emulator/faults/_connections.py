@@ -12,7 +12,7 @@ from .. import _wire
 from .._report import Request
 from .._script import Answer, End, Step
 from . import _parts as parts
-from ._fault import Fault, raw
+from ._fault import Fault, large, raw
 
 
 _fault = partial(raw, group="connections")
@@ -332,8 +332,20 @@ _KEPT = (
     _fault(
         "stray-bytes-late",
         "After a right answer comes a second one a moment later, that nobody asked for.",
-        _ITS_OWN,
+        "Has the whole answer; its next call gets its own, on another connection, if it "
+        "comes after that second one. Before it nobody can tell that one from its own.",
         lambda request: [parts.wire(request), parts.PAUSE, _stray(request)],
+    ),
+    large(
+        _fault(
+            "stray-answers-endless",
+            "After a right answer come others that nobody asked for, as fast as they can.",
+            _ITS_OWN,
+            lambda request: itertools.chain(
+                [parts.wire(request) + _stray(request)],
+                itertools.repeat(_stray(request) * 100),
+            ),
+        )
     ),
     Fault(
         name="cookie",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from .._report import Request
 from .._script import Answer
 from . import _parts as parts
-from ._fault import Fault
+from ._fault import Fault, large
 from ._malformed import huge_text
 from ._spoiling import BEYOND, WHOLE, Body, Reply, before_text, in_blocks, rows
 
@@ -177,11 +177,13 @@ FAULTS: tuple[Fault, ...] = (
         READS,
         packed("gzip, gzip", lambda data: gzipped(gzipped(data))),
     ),
-    fault(
-        "gzip-bomb",
-        f"sends a few hundred KB of gzip that become {BEYOND // 10**6} MB.",
-        "Says which ceiling it is over, and holds no more than that.",
-        encoded("gzip", bomb),
+    large(
+        fault(
+            "gzip-bomb",
+            f"sends a few hundred KB of gzip that become {BEYOND // 10**6} MB.",
+            "Says which ceiling it is over, and holds no more than that.",
+            encoded("gzip", bomb),
+        )
     ),
     fault(
         "gzip-lie",

@@ -3,7 +3,7 @@ What a fault is: a way for a server or a network to go wrong, with a name.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .._report import Request
 from .._script import Answer, At, End, Step
@@ -37,6 +37,16 @@ class Fault:
 
     at: At = "request"
     """When it strikes: as `Answer.at`, which it replaces where the two differ."""
+
+    large: bool = False
+    """It sends, or becomes when unpacked, a megabyte or more: it costs both sides time."""
+
+
+def large(fault: Fault) -> Fault:
+    """
+    The same fault, known to be large.
+    """
+    return replace(fault, large=True)
 
 
 def raw(

@@ -12,7 +12,7 @@ from .._report import Request
 from .._script import Step
 from . import _heads, _informal
 from . import _parts as parts
-from ._fault import Fault, raw
+from ._fault import Fault, large, raw
 
 
 _fault = partial(raw, group="framing")
@@ -224,11 +224,13 @@ _CHUNKS = (
         _after_pieces(b"-5\r\nhello\r\n"),
         "hang",
     ),
-    _fault(
-        "chunk-size-endless",
-        "After half an answer the size of a chunk is a number whose digits never end.",
-        _STUCK,
-        _flood(b"0", b"0" * 10_000),
+    large(
+        _fault(
+            "chunk-size-endless",
+            "After half an answer the size of a chunk is a number whose digits never end.",
+            _STUCK,
+            _flood(b"0", b"0" * 10_000),
+        )
     ),
     _fault(
         "chunk-extension",
@@ -236,11 +238,13 @@ _CHUNKS = (
         _WHOLE,
         _extended,
     ),
-    _fault(
-        "chunk-extension-flood",
-        "After half an answer comes a chunk whose extension never ends.",
-        _STUCK,
-        _flood(b"5;name=", b"x" * 10_000),
+    large(
+        _fault(
+            "chunk-extension-flood",
+            "After half an answer comes a chunk whose extension never ends.",
+            _STUCK,
+            _flood(b"5;name=", b"x" * 10_000),
+        )
     ),
     _fault(
         "missing-chunk-crlf",
@@ -255,12 +259,14 @@ _CHUNKS = (
         _WHOLE,
         _trailers,
     ),
-    _fault(
-        "trailers-endless",
-        "After the last chunk of a right answer come trailers that never end.",
-        "Has the whole stream, which is finished; says that a plain answer is malformed, "
-        "or gives up at its deadline.",
-        _endless_trailers,
+    large(
+        _fault(
+            "trailers-endless",
+            "After the last chunk of a right answer come trailers that never end.",
+            "Has the whole stream, which is finished; says that a plain answer is malformed, "
+            "or gives up at its deadline.",
+            _endless_trailers,
+        )
     ),
 )
 

@@ -10,7 +10,7 @@ from functools import partial
 from .._report import Request
 from .._script import Step
 from . import _parts as parts
-from ._fault import Fault, raw
+from ._fault import Fault, large, raw
 
 
 _fault = partial(raw, group="framing")
@@ -79,11 +79,13 @@ def _endless_line(request: Request) -> Iterator[Step]:
 
 _STATUS_LINES = (
     *_lines(),
-    _fault(
-        "status-line-endless",
-        "The status line of an answer never ends.",
-        _TOO_MUCH,
-        _endless_line,
+    large(
+        _fault(
+            "status-line-endless",
+            "The status line of an answer never ends.",
+            _TOO_MUCH,
+            _endless_line,
+        )
     ),
     _fault(
         "no-reason-phrase",
@@ -192,23 +194,29 @@ _HEADERS = (
         _WHOLE,
         _headed("x-name: Zoë".encode("latin-1")),
     ),
-    _fault(
-        "header-huge",
-        "A header of the answer is 1 MB long.",
-        _TOO_MUCH,
-        _huge_header,
+    large(
+        _fault(
+            "header-huge",
+            "A header of the answer is 1 MB long.",
+            _TOO_MUCH,
+            _huge_header,
+        )
     ),
-    _fault(
-        "headers-many",
-        "The answer has 100,000 headers.",
-        _TOO_MUCH,
-        _many_headers,
+    large(
+        _fault(
+            "headers-many",
+            "The answer has 100,000 headers.",
+            _TOO_MUCH,
+            _many_headers,
+        )
     ),
-    _fault(
-        "headers-endless",
-        "The answer's headers never end, and come as fast as they can.",
-        _TOO_MUCH,
-        _endless_headers,
+    large(
+        _fault(
+            "headers-endless",
+            "The answer's headers never end, and come as fast as they can.",
+            _TOO_MUCH,
+            _endless_headers,
+        )
     ),
     _fault(
         "lf-only-head",

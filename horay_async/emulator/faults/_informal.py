@@ -11,7 +11,7 @@ from .. import _wire
 from .._report import Request
 from .._script import Answer
 from . import _parts as parts
-from ._fault import Fault, raw
+from ._fault import Fault, large, raw
 
 
 _fault = partial(raw, group="framing")
@@ -43,15 +43,17 @@ _INFORMATIONAL = (
     ),
     _fault(
         "continue-100-many",
-        "Before a right answer come a thousand times 100 Continue.",
+        "Before a right answer comes 100 Continue a hundred times.",
         _WHOLE,
-        lambda request: [_CONTINUE * 1000, parts.wire(request)],
+        lambda request: [_CONTINUE * 100, parts.wire(request)],
     ),
-    _fault(
-        "continue-100-endless",
-        "Instead of an answer comes 100 Continue, for ever.",
-        "Gives up when a clock of its own has run out, or sooner, and hangs up.",
-        lambda _: itertools.repeat(_CONTINUE * 100),
+    large(
+        _fault(
+            "continue-100-endless",
+            "Instead of an answer comes 100 Continue, for ever.",
+            "Gives up when a clock of its own has run out, or sooner, and hangs up.",
+            lambda _: itertools.repeat(_CONTINUE * 100),
+        )
     ),
     _fault(
         "processing-102",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from .._report import Request
 from . import _parts as parts
-from ._fault import Fault
+from ._fault import Fault, large
 from ._spoiling import (
     BEYOND,
     BLOCK,
@@ -225,47 +225,61 @@ BLANKS = always(itertools.repeat(b" " * BLOCK))
 BLANK_LINES = always(itertools.repeat(b"\n" * BLOCK))
 
 UNENDED = (
-    row(
-        "event-huge",
-        f"sends an event of {HUGE // 10**6} MB, or a text of {BEYOND // 10**6} MB.",
-        TOO_LARGE,
-        then(huge_event),
-        written(huge_text),
+    large(
+        row(
+            "event-huge",
+            f"sends an event of {HUGE // 10**6} MB, or a text of {BEYOND // 10**6} MB.",
+            TOO_LARGE,
+            then(huge_event),
+            written(huge_text),
+        )
     ),
-    row(
-        "event-endless",
-        "sends lines of data for ever, and never the blank line that ends an event.",
-        TOO_LARGE,
-        endless(b'data: "\n', b"data: " + LETTERS + b"\n"),
-        written(lambda _: itertools.chain([b"["], itertools.repeat(b"1,\n" * 9999))),
+    large(
+        row(
+            "event-endless",
+            "sends lines of data for ever, and never the blank line that ends an event.",
+            TOO_LARGE,
+            endless(b'data: "\n', b"data: " + LETTERS + b"\n"),
+            written(
+                lambda _: itertools.chain([b"["], itertools.repeat(b"1,\n" * 9999))
+            ),
+        )
     ),
-    row(
-        "line-endless",
-        "sends a line that never ends, or a text that never ends.",
-        TOO_LARGE,
-        endless(b'data: {"choices": "', LETTERS),
-        endless_text(LETTERS),
+    large(
+        row(
+            "line-endless",
+            "sends a line that never ends, or a text that never ends.",
+            TOO_LARGE,
+            endless(b'data: {"choices": "', LETTERS),
+            endless_text(LETTERS),
+        )
     ),
-    row(
-        "comment-endless",
-        "sends a comment that never ends, or blanks for ever.",
-        TOO_LARGE,
-        endless(b": ", LETTERS),
-        BLANKS,
+    large(
+        row(
+            "comment-endless",
+            "sends a comment that never ends, or blanks for ever.",
+            TOO_LARGE,
+            endless(b": ", LETTERS),
+            BLANKS,
+        )
     ),
-    row(
-        "comment-flood",
-        "sends comments for ever, as fast as they go, or blank lines.",
-        RUN_OUT,
-        flood(b": ping\n\n"),
-        BLANK_LINES,
+    large(
+        row(
+            "comment-flood",
+            "sends comments for ever, as fast as they go, or blank lines.",
+            RUN_OUT,
+            flood(b": ping\n\n"),
+            BLANK_LINES,
+        )
     ),
-    row(
-        "empty-events-flood",
-        "sends events without data for ever, as fast as they go, or blank lines.",
-        RUN_OUT,
-        flood(b"data:\n\n"),
-        BLANK_LINES,
+    large(
+        row(
+            "empty-events-flood",
+            "sends events without data for ever, as fast as they go, or blank lines.",
+            RUN_OUT,
+            flood(b"data:\n\n"),
+            BLANK_LINES,
+        )
     ),
 )
 

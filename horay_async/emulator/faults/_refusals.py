@@ -15,7 +15,7 @@ from .._script import Answer
 from . import _parts as parts
 from . import _waits
 from ._encodings import gzipped
-from ._fault import Fault
+from ._fault import Fault, large
 from ._malformed import LETTERS
 from ._spoiling import BEYOND, DEEP, Body, apart, in_blocks, rows
 
@@ -93,6 +93,21 @@ def echo(status: int, request: Request) -> bytes:
     """
     key = request.headers.get("authorization", "")
     return _wire.dump({"error": {"message": f"what is {key}?", "type": kind(status)}})
+
+
+def echo_escaped(status: int, request: Request) -> bytes:
+    """
+    The same as some serializers write it: each character by its number.
+    """
+    key = request.headers.get("authorization", "")
+    escaped = "".join(f"\\u{ord(char):04x}" for char in key)
+    return b'{"error":{"message":"what is %b?"}}' % escaped.encode()
+
+
+def echo_in_page(status: int, request: Request) -> bytes:
+    key = request.headers.get("authorization", "")
+    escaped = "".join(f"&#{ord(char)};" for char in key)
+    return f"<html><title>what is {escaped}?</title></html>".encode()
 
 
 # SiliconFlow's documented codes; where there is none, the status.
@@ -218,6 +233,16 @@ BODIES: dict[str, tuple[str, str, Bodied]] = {
         lambda *_: b'{"error":{"message":"' + b"a" * 5_000_000 + b'"}}',
     ),
     "echo-of-key": ("a message that repeats the key", JSON, echo),
+    "echo-of-key-escaped": (
+        "a message that repeats the key, its characters escaped",
+        JSON,
+        echo_escaped,
+    ),
+    "echo-of-key-in-page": (
+        "a page of HTML that repeats the key, its characters escaped",
+        "text/html",
+        echo_in_page,
+    ),
 }
 """
 What it is, its content type and its bytes.
@@ -232,10 +257,11 @@ def of_body(name: str, status: int) -> Fault:
         return Answer.text(body(status, request), status, content_type)
 
     right = what_is_right(status)
-    if name == "echo-of-key":
+    if name.startswith("echo-of-key"):
         right = right.replace("server said", "server said, without the key")
     does = f"refuses with {status} and {what}."
-    return refusal(f"refusal-{name}{suffix}", does, right, answer)
+    fault = refusal(f"refusal-{name}{suffix}", does, right, answer)
+    return large(fault) if name == "huge" else fault
 
 
 # Statuses ----------------------------------------------------------------------------
@@ -351,17 +377,21 @@ WAYS = (
         FINAL,
         refused(400, [gzip.compress(REFUSED)], ("content-encoding", "gzip")),
     ),
-    refusal(
-        "refusal-gzip-bomb",
-        f"refuses with 500 and gzip that becomes {BEYOND // 10**6} MB.",
-        "Tries again where it may; else says the status; reads no more than a ceiling.",
-        bomb,
+    large(
+        refusal(
+            "refusal-gzip-bomb",
+            f"refuses with 500 and gzip that becomes {BEYOND // 10**6} MB.",
+            "Tries again where it may; else says the status; reads no more than a ceiling.",
+            bomb,
+        )
     ),
-    refusal(
-        "refusal-endless",
-        "refuses with 500 and a body that never ends.",
-        "Tries again where it may; else says the status; reads no more than a ceiling.",
-        endless,
+    large(
+        refusal(
+            "refusal-endless",
+            "refuses with 500 and a body that never ends.",
+            "Tries again where it may; else says the status; reads no more than a ceiling.",
+            endless,
+        )
     ),
     refusal(
         "refusal-echo-in-head",
