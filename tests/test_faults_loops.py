@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from conftest import ONLY, UVLOOP, eager_loop
+from conftest import LOOPS, ONLY, UVLOOP, eager_loop
 from fault_table import cases_of
 from faulting import play
 
@@ -38,22 +38,19 @@ SAMPLE = (
 )
 
 
+# Those that this Python has and this run asks for.
+OTHERS = [loop for loop in [*LOOPS, *UVLOOP] if loop in ONLY and loop != "plain"]
+
+
 @pytest.mark.parametrize("mode", ["stream", "plain"])
-@pytest.mark.parametrize("loop", ["eager", "uvloop"])
+@pytest.mark.parametrize("loop", OTHERS or ["plain"])
 def test_faults_on_other_loops(loop, mode):
     """
     What comes of a broken connection does not depend on the loop.
     """
-    if loop not in ONLY:
-        pytest.skip("not among the loops of this run")
+    factory = eager_loop if loop == "eager" else asyncio.new_event_loop
     if loop == "uvloop":
-        if not UVLOOP:
-            pytest.skip("no uvloop here")
         factory = pytest.importorskip("uvloop").new_event_loop
-    elif not hasattr(asyncio, "eager_task_factory"):
-        pytest.skip("eager tasks came with Python 3.12")
-    else:
-        factory = eager_loop
     cases = [case for name in SAMPLE for case in cases_of(name, mode)]
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(play(cases))

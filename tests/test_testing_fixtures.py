@@ -31,6 +31,8 @@ def run(pytester, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     def run(text, conftest='pytest_plugins = ["horay_async.testing"]', *words):
+        # There pytest shortens nothing in its summary, and says things twice.
+        monkeypatch.delenv("CI", raising=False)
         pytester.makeconftest(conftest)
         pytester.makepyfile(MINE + text)
         strict = "-W", "error", "--strict-markers"
