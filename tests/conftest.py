@@ -13,8 +13,9 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 
-# The fixtures `llama`, a real llama.cpp server, and `governor` with its `clock`.
-pytest_plugins = ["llama_server", "gating"]
+# The fixtures `llama`, a real llama.cpp server; `governor` with its `clock`; and `say`, the
+# command against the emulator `server`.
+pytest_plugins = ["llama_server", "gating", "saying"]
 
 
 def eager_loop():

@@ -8,33 +8,8 @@ import signal
 
 import pytest
 
-from batching import emulating
-from horay_async.cli import main
 from horay_async.emulator import Answer
 from shell import WAIT, start
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """
-    An emulator that says what was said last.
-    """
-    monkeypatch.setenv("HORAY_API_KEY", "a-key")
-    with emulating() as server:
-        yield server
-
-
-@pytest.fixture
-def say(server, capsys):
-    """
-    Run a command against it: exit code, stdout, stderr.
-    """
-
-    def say(*words):
-        code = main([*map(str, words), *server.words])
-        return code, *capsys.readouterr()
-
-    return say
 
 
 def bodies(server):

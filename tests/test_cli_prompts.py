@@ -8,35 +8,10 @@ import sys
 
 import pytest
 
-from batching import emulating
-from horay_async.cli import main
 from shell import WAIT, horay, start
 
 
 UNREAD = "horay: stdin was not read; add - to put it after the prompt\n"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """
-    An emulator that says what was said last.
-    """
-    monkeypatch.setenv("HORAY_API_KEY", "a-key")
-    with emulating() as server:
-        yield server
-
-
-@pytest.fixture
-def say(server, capsys):
-    """
-    Run a command against it: exit code, stdout, stderr.
-    """
-
-    def say(*words):
-        code = main([*words, *server.words])
-        return code, *capsys.readouterr()
-
-    return say
 
 
 def piped(monkeypatch, data):

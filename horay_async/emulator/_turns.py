@@ -191,10 +191,11 @@ def _turn(answer: Scripted) -> _Turn:
         return named(answer, f"; to {meant}")
     if answer is None or isinstance(answer, (Answer, Fault)) or callable(answer):
         return answer
-    hint = ": script(first, second)" if isinstance(answer, (list, tuple)) else ""
+    given = repr(answer)
+    if isinstance(answer, (list, tuple)):  # whose repr would be a wall of objects
+        given = f"a {type(answer).__name__}: script(first, second)"
     raise TypeError(
-        "an answer is an Answer, a fault or its name, None, or a function, not"
-        f" {answer!r}{hint}"
+        f"an answer is an Answer, a fault or its name, None, or a function, not {given}"
     )
 
 
