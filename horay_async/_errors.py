@@ -8,6 +8,9 @@ What can go wrong: one tree of errors that carry their facts, pickle, and hold n
     ├── ClientClosedError (RuntimeError)        used after close()
     ├── WrongLoopError (RuntimeError)           used on another event loop than it began on
     ├── StreamConsumedError (RuntimeError)      a stream was read twice, or in two ways
+    ├── BudgetExceededError (RuntimeError)      a job ended early: its budget is used up
+    ├── JournalError                            a job's journal cannot be read, or written
+    │   └── JournalLockedError                  another process, or job, is writing it
     └── APIError                                something was sent, or was about to be
         ├── APIConnectionError                  no (whole) answer came back
         │   └── APITimeoutError (TimeoutError)  one of our clocks ran out
@@ -90,6 +93,24 @@ class StreamConsumedError(HorayError, RuntimeError):
     """
     A stream was looped over twice without `async with`, or as tokens and as chunks; or a
     job or a fan-out was used twice.
+    """
+
+
+class BudgetExceededError(HorayError, RuntimeError):
+    """
+    A job asked no more, as what its budget leaves is less than another row may cost.
+    """
+
+
+class JournalError(HorayError):
+    """
+    A job's journal cannot be read or written, or is no journal.
+    """
+
+
+class JournalLockedError(JournalError):
+    """
+    Another process, or another job of this one, is writing the journal.
     """
 
 
