@@ -97,4 +97,11 @@ class Limit:
         del timeout, error, traceback
         if timed_out:
             del self._timeout
-            raise (self._limits.stopped or self._expired()) from None
+            told = self._limits.stopped or self._expired()
+            try:
+                raise told from None
+            finally:
+                # What ended is kept out of sight, and would be kept all the same, with the
+                # frames of the whole call, which hold this error: a cycle.
+                told.__context__ = None
+                del told
