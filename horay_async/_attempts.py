@@ -11,7 +11,7 @@ import random
 import time
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ._call import Call
 from ._errors import (
@@ -27,8 +27,8 @@ from ._errors import (
     RateLimitError,
 )
 from ._events import Hook, Report
-from ._governor import Governor, Lease
 from ._late import LateT, tell
+from ._leases import Governing, Leased
 from ._limits import Expired, Limit, Limits
 from ._policy import (
     INSTANT,
@@ -46,6 +46,11 @@ from ._values import Meta, Outcome, Timings, Usage, counted
 
 
 T = TypeVar("T")
+
+_OVERLOADED: Final = frozenset({429, 503, 529})
+"""
+Statuses that say that the server has too much to do.
+"""
 
 
 class Attempts:
@@ -74,6 +79,7 @@ class Attempts:
         "sent",
         "timeouts",
         "timings",
+        "usage",
     )
 
     def __init__(
@@ -81,19 +87,20 @@ class Attempts:
         call: Call,
         *,
         session: Session,
-        governor: Governor,
+        governor: Governing,
         policy: RetryPolicy,
         timeouts: Timeouts,
         hook: Hook | None = None,
+        row: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._call = call
         self._session = session
         self._governor = governor
         self._policy = policy
-        self._report = Report(hook, call.method, call.path)
+        self._report = Report(hook, call.method, call.path, row)
         self._begun = self._loop.time()
-        self._lease: Lease | None = None
+        self._lease: Leased | None = None
         self._limits = Limits()
         # What bounds the exchange under way. Not a local: it knows the task, which may hold
         # an error as its result, whose traceback holds the locals.
@@ -106,6 +113,10 @@ class Attempts:
         self.count = 0
         """
         Attempts so far; one that got no connection counts too.
+        """
+        self.usage: Usage | None = None
+        """
+        What the answer cost, once whoever reads it knows: it settles the lease.
         """
         self.sent = self._begun
         """
@@ -178,8 +189,10 @@ class Attempts:
         asked = self._loop.time()
         try:
             # Who has had tries has waited longest, and has the fewest left: it goes first.
-            gate = self._call.gate
-            self._lease = await self._governor.lease(gate, tries=self.count)
+            call = self._call
+            self._lease = await self._governor.lease(
+                call.gate, tries=self.count, lane=call.lane, asks=call.asks
+            )
         finally:
             self.sent = self._loop.time()
             self.timings.governor += self.sent - asked
@@ -218,8 +231,18 @@ class Attempts:
             refusal = call.refusal(body, self._time_left())
             raise (await refusal).with_facts(meta=self.meta(body))
         if self._lease is not None:
-            self._lease.admitted()
+            self._lease.admitted(rate_limits(body.headers))
+            if not call.stream:
+                self._lease.answering(self._loop.time() - self.sent)
         return body
+
+    def answering(self) -> None:
+        """
+        A stream's first content is there.
+        """
+        seconds = self.timings.first_token = self._loop.time() - self.sent
+        if self._lease is not None:
+            self._lease.answering(seconds)
 
     def _note_connecting(self, error: BaseException) -> None:
         """
@@ -264,6 +287,9 @@ class Attempts:
         """
         try:
             verdict = self._verdict(error, body)
+            status = error.status_code
+            if self._lease is not None and status in _OVERLOADED:
+                self._lease.refused(status)
             closed = isinstance(error, RateLimitError) and self._close_gate(verdict)
             if isinstance(verdict, GiveUp):
                 error.retry_after = verdict.retry_after
@@ -415,7 +441,7 @@ class Attempts:
         self._clock = None
         lease, self._lease = self._lease, None
         if lease is not None:
-            lease.settle()
+            lease.settle(self.usage)
 
     def meta(self, body: Body | None, *, reused: bool = False) -> Meta:
         """
@@ -455,6 +481,8 @@ class Attempts:
         """
         The call is over: settle, note its time, tell the hook.
         """
+        if usage is not None:
+            self.usage = usage
         self.settle()
         self.timings.total = self._loop.time() - self._begun
         self._stop_body()

@@ -16,6 +16,7 @@ import attrs
 
 from ._codec import describe, status_error_of
 from ._errors import APIError, APIStatusError
+from ._leases import NOTHING_ASKED, Asks, Lane
 from ._secrets import SHORTEST_SECRET, redacted, redacted_value, secrets_in
 from ._session import Body
 
@@ -49,6 +50,13 @@ class Call:
     gate: Hashable
     """
     What shares a rate limit: origin, key and model.
+    """
+
+    lane: Lane = "interactive"
+
+    asks: Asks = NOTHING_ASKED
+    """
+    What it will cost, for a governor that must know before.
     """
 
     body: bytes | None = attrs.field(default=None, repr=False)

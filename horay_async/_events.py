@@ -12,7 +12,7 @@ import logging
 import os
 import re
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, TextIO
 
 import attrs
@@ -49,6 +49,11 @@ class AttemptStarted:
     The call's number in this process: several may be under way at once.
     """
 
+    row: str | None = None
+    """
+    The id of the job's row for which it is made; None outside of jobs.
+    """
+
 
 @attrs.frozen(kw_only=True)
 class AttemptFailed:
@@ -72,6 +77,8 @@ class AttemptFailed:
 
     call: int = 0
 
+    row: str | None = None
+
 
 @attrs.frozen(kw_only=True)
 class CallEnded:
@@ -91,10 +98,17 @@ class CallEnded:
 
     call: int = 0
 
+    row: str | None = None
+
 
 Event = AttemptStarted | AttemptFailed | CallEnded
 
 Hook = Callable[[Event], None]
+
+_WORTH_SAYING: Final = 0.1
+"""
+Seconds: of a shorter wait of all calls nobody need be told.
+"""
 
 _numbers: Final = itertools.count(1)
 
@@ -104,12 +118,15 @@ class Report:
     What is told of one call: to its hook, and to the log.
     """
 
-    __slots__ = ("_attempt", "_hook", "_method", "_number", "_path", "_running")
+    __slots__ = ("_attempt", "_hook", "_method", "_number", "_path", "_row", "_running")
 
-    def __init__(self, hook: Hook | None, method: str, path: str) -> None:
+    def __init__(
+        self, hook: Hook | None, method: str, path: str, row: str | None = None
+    ) -> None:
         self._hook = hook
         self._method = method
         self._path = path
+        self._row = row
         self._number = next(_numbers)
         self._attempt = 0
         self._running = False
@@ -121,7 +138,11 @@ class Report:
         self._attempt, self._running = attempt, True
         if self._is_wanted(logging.DEBUG):
             started = AttemptStarted(
-                attempt=attempt, method=self._method, path=self._path, call=self._number
+                attempt=attempt,
+                method=self._method,
+                path=self._path,
+                call=self._number,
+                row=self._row,
             )
             tell(self._hook, started)
 
@@ -137,6 +158,7 @@ class Report:
                 wait=wait,
                 reason=reason,
                 call=self._number,
+                row=self._row,
             )
             tell(self._hook, failed)
 
@@ -158,6 +180,7 @@ class Report:
                 usage=usage,
                 error=error,
                 call=self._number,
+                row=self._row,
             )
             tell(self._hook, ended)
 
@@ -177,6 +200,30 @@ def tell(hook: Hook | None, event: Event) -> None:
             hook(event)
         except Exception:
             logger.exception("on_event raised for %s", type(event).__name__)
+
+
+def gate_closed(key: Hashable, wait: float, waiting: int) -> None:
+    """
+    A refusal has stopped all calls that share a limit: said once, not by each that waits.
+
+    Args:
+        key: What shares it. What is secret in it is not said.
+        wait: Seconds.
+        waiting: How many wait already.
+    """
+    if wait < _WORTH_SAYING or not logger.isEnabledFor(logging.INFO):
+        return
+    # A key is a `Secret`, which is not quite a string.
+    parts = key if isinstance(key, tuple) else (key,)
+    where = " ".join(part for part in parts if type(part) is str)
+    facts = {"event": "GateClosed", "wait": wait, "waiting": waiting, "where": where}
+    logger.info(
+        "refused (429): no call to %s for %.1f s, %d waiting",
+        where,
+        wait,
+        waiting,
+        extra={"horay": facts},
+    )
 
 
 # The log -----------------------------------------------------------------------------
@@ -250,6 +297,8 @@ def facts_of(event: Event) -> dict[str, Any]:
     What a log may keep of an event: the attribute `horay` of its record.
     """
     facts: dict[str, Any] = {"event": type(event).__name__, "call": event.call}
+    if event.row is not None:
+        facts["row"] = event.row
     match event:
         case AttemptStarted():
             facts |= {
@@ -311,10 +360,10 @@ def _word(value: Any) -> Any:
 def _sentence(event: Event) -> str:
     match event:
         case AttemptStarted():
-            which = f"attempt {event.attempt} of call {event.call}"
+            which = f"attempt {event.attempt} of {_call(event)}"
             return f"{which}: {event.method} {event.path}"
         case AttemptFailed():
-            which = f"attempt {event.attempt} of call {event.call}"
+            which = f"attempt {event.attempt} of {_call(event)}"
             what = list(_of_error(event.error))
             more = [] if event.reason in what else [event.reason]
             if event.wait is not None:
@@ -346,4 +395,9 @@ def _of_end(event: CallEnded) -> Iterator[str]:
         yield f"tokens {usage.prompt_tokens} in, {usage.completion_tokens} out"
     if (request_id := _word(meta.request_id)) is not None:
         yield f"request id {request_id}"
-    yield f"call {event.call}"
+    yield _call(event)
+
+
+def _call(event: Event) -> str:
+    row = "" if event.row is None else f" (row {event.row!r})"
+    return f"call {event.call}{row}"

@@ -296,7 +296,7 @@ class Flow:
                 self._drop()
                 await attempts.judge(error, body)
             else:
-                attempts.timings.first_token = self._loop.time() - attempts.sent
+                attempts.answering()
                 return
 
     def _settled(self) -> bool:

@@ -2,146 +2,153 @@
 Who may send now: a lease for each exchange, and one gate per origin, key and model.
 
 A 429 concerns everyone who shares the limit, so it closes the gate for all of them, not for
-the one call that happened to hear it. When the wait is over the gate opens gradually: calls
-go one by one, a gap apart, and the gap shrinks with each that the server takes.
+the one call that happened to hear it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import bisect
-import time
+import math
 
 from collections.abc import Hashable
 from typing import Final
 from weakref import WeakSet
 
-import attrs
-
+from ._adaptive import Adaptive
+from ._errors import ConfigurationError
 from ._forks import in_child
+from ._gates import Bounds, Gate, Lease
+from ._leases import NOTHING_ASKED, Asks, GateState, Lane, Leased
 
 
-_LEAST_FIRST_GAP: Final = 0.005
+_MANY: Final = 256
 """
-Seconds between calls after a 429 that asks for no wait worth the name.
+Gates beyond which those that know nothing are thrown away: model names may be many.
 """
-
-_LONGEST_GAP: Final = 1.0
-"""
-Seconds; only where the server itself asks to wait longer may a gap grow beyond.
-"""
-
-_OPEN_GAP: Final = 0.001
-"""
-A gap below this many seconds is none: no limit stands behind the number.
-"""
-
-
-@attrs.frozen(kw_only=True)
-class GateState:
-    """
-    One gate, as `Governor.snapshot` shows it.
-    """
-
-    in_flight: int
-
-    waiting: int
-
-    closed_for: float
-    """
-    Seconds until the gate opens; 0 while it is open.
-    """
-
-    gap: float
-    """
-    Seconds between one call and the next while the gate reopens; 0 while it is open.
-    """
-
-
-class Lease:
-    """
-    Leave to send one exchange. Whoever has it settles it, whatever happens.
-    """
-
-    __slots__ = ("_gate", "_proven", "pace")
-
-    def __init__(self, gate: _Gate) -> None:
-        self._gate: _Gate | None = gate
-        self._proven = False
-        self.pace: int = gate.pace
-        """
-        The number of the gate's pace when this one went: its outcome speaks of no other.
-        """
-
-    def admitted(self) -> None:
-        """
-        The server took the request: a reopening gate lets calls go faster. Twice counts once.
-        """
-        if self._gate is not None and not self._proven:
-            self._proven = True
-            self._gate.admitted(self.pace)
-
-    def settle(self) -> None:
-        """
-        The exchange is over. Twice is fine.
-        """
-        gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.leave()
 
 
 class Governor:
     """
-    The gates of one client, or of several that are given the same governor.
+    Keeps calls within limits: the user's own, and those that the server shows.
 
-    They must run on the same event loop, or on one after the other.
+        AsyncHoray(governor=Governor(rpm=500, tpm=200_000, concurrency=64))
+
+    Without any it still waits as long as the server asks to, for all calls at once, and goes on
+    at a rate that the server bears. The limits are each model's own (and each origin's and
+    key's), in one client or in several that are given the same governor. These must run on
+    the same event loop, or on one after the other.
     """
 
-    def __init__(self) -> None:
-        self._gates: dict[Hashable, _Gate] = {}
+    def __init__(
+        self,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        concurrency: int | Adaptive | None = None,
+    ) -> None:
+        """
+        None: no such limit.
+
+        Args:
+            rpm: Requests a minute, in whichever minute one looks.
+            tpm: Tokens a minute, of prompts and answers. What a call will cost is estimated
+                before it is sent, and corrected by what it did. One that costs more than
+                that goes alone.
+            concurrency: Calls at once; or `Adaptive()`, as many as the server bears.
+
+        Raises:
+            ConfigurationError: One of them is no number above 0.
+        """
+        self._bounds = Bounds(
+            _checked("rpm", rpm), _checked("tpm", tpm), _counted(concurrency)
+        )
+        self._gates: dict[Hashable, Gate] = {}
+        self._many = _MANY
         _governors.add(self)
 
-    async def lease(self, key: Hashable, *, tries: int = 0) -> Lease:
+    @property
+    def at_most(self) -> int | None:
+        """
+        How many leases of one gate are ever out at once; None: that has no fixed bound.
+        """
+        concurrency = self._bounds.concurrency
+        return concurrency.high if isinstance(concurrency, Adaptive) else concurrency
+
+    async def lease(
+        self,
+        key: Hashable,
+        *,
+        tries: int = 0,
+        lane: Lane = "interactive",
+        asks: Asks = NOTHING_ASKED,
+    ) -> Lease:
         """
         Wait for leave to send, in the order of asking.
 
         Args:
             key: What shares a limit: origin, API key and model.
             tries: Exchanges that this call has had. Whoever had more goes before those
-                who had fewer: it has waited longer, and has fewer retries left.
+                who had fewer: it has waited longer, and has fewer retries left. Only a
+                server that takes nothing at all is asked by who had the fewest.
+            lane: Interactive calls go first; batch calls keep a tenth.
+            asks: What it will cost.
 
         Cancelling gives the place in the queue back.
         """
-        gate = self._gate(key)
-        if gate.free():
-            gate.enter()
-        else:
-            await gate.turn(tries)
-        return Lease(gate)
+        gate = self._gates.get(key) or self._made(key)
+        return await gate.lease(lane, tries, asks)
 
-    def close(self, key: Hashable, wait: float, *, lease: Lease | None = None) -> None:
+    def close(self, key: Hashable, wait: float, *, lease: Leased | None = None) -> None:
         """
-        The server answered 429: nobody sends for `wait` seconds, then one by one.
+        The server answered 429: nobody sends for `wait` seconds, then at a learnt pace.
 
         Args:
             key: As for `lease`.
             wait: Seconds.
-            lease: Of the call that was refused. The refusals of one burst slow the gate
-                down once; without a lease each counts as a new one.
+            lease: Of the call that was refused. The refusals of one burst teach one lesson;
+                without a lease each counts as a new one.
         """
-        self._gate(key).close(wait, None if lease is None else lease.pace)
-
-    def _gate(self, key: Hashable) -> _Gate:
-        gate = self._gates.get(key)
-        if gate is None:
-            gate = self._gates[key] = _Gate(key, self._gates)
-        return gate
+        gate = self._gates.get(key) or self._made(key)
+        gate.close(wait, lease.era if isinstance(lease, Lease) else None)
 
     def snapshot(self) -> dict[Hashable, GateState]:
         """
-        Every gate that is in use, closed, or has not opened fully since.
+        Every gate that is in use or closed, or that has learnt or counted something lately.
         """
-        return {key: gate.state() for key, gate in self._gates.items()}
+        return {key: gate.state() for key, gate in self._gates.items() if gate.knows}
+
+    def _made(self, key: Hashable) -> Gate:
+        if len(self._gates) >= self._many:
+            self._gates = {k: gate for k, gate in self._gates.items() if gate.knows}
+            # If few could go, the next look comes later: it must not be one for each call.
+            self._many = max(_MANY, 2 * len(self._gates))
+        gate = self._gates[key] = Gate(key, self._bounds)
+        return gate
+
+
+def _checked(name: str, limit: float | None) -> float | None:
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        raise ConfigurationError(f"{name} is {limit!r}, expected a number a minute")
+    if not (limit > 0 and math.isfinite(limit)):
+        raise ConfigurationError(
+            f"{name} is {limit!r}, expected a finite number above 0; None is no limit"
+        )
+    return limit
+
+
+def _counted(concurrency: int | Adaptive | None) -> int | Adaptive | None:
+    if concurrency is None or isinstance(concurrency, Adaptive):
+        return concurrency
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise ConfigurationError(
+            f"concurrency is {concurrency!r}, expected a whole number or Adaptive()"
+        )
+    if concurrency < 1:
+        raise ConfigurationError(
+            f"concurrency is {concurrency}, expected 1 or more; None is no limit"
+        )
+    return concurrency
 
 
 _governors: Final[WeakSet[Governor]] = WeakSet()
@@ -158,192 +165,3 @@ def _after_fork() -> None:
 
 
 in_child(_after_fork)
-
-
-class _Gate:
-    """
-    One limit's gate.
-    """
-
-    __slots__ = (
-        "_alarm",
-        "_asked",
-        "_closed_until",
-        "_first_burst",
-        "_gap",
-        "_gates",
-        "_in_flight",
-        "_key",
-        "_loop",
-        "_next",
-        "_waiting",
-        "pace",
-    )
-
-    def __init__(self, key: Hashable, gates: dict[Hashable, _Gate]) -> None:
-        self._key = key
-        self._gates = gates
-        self._closed_until = 0.0
-        self._gap = 0.0
-        # When the gap after the last call is over.
-        self._next = 0.0
-        # Whether the open gate has been refused, and nothing been taken since.
-        self._first_burst = False
-        self._in_flight = 0
-        self._asked = 0
-        # Sorted by tries, most first, then by the order of asking.
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        # Where they wait, and the alarm is set.
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self.pace: int = 0
-        """
-        How often a refusal has set the gap.
-        """
-
-    def free(self) -> bool:
-        """
-        Whether one may enter without waiting for a turn.
-        """
-        self._bury()
-        return not self._waiting and self._wait() <= 0
-
-    def _wait(self) -> float:
-        """
-        Seconds until the next one may go; not above 0 if it may now.
-        """
-        # Most gates have never been closed, and need no clock.
-        until = max(self._closed_until, self._next)
-        return until - time.monotonic() if until else 0.0
-
-    def enter(self) -> None:
-        """
-        One more is under way.
-        """
-        self._in_flight += 1
-        self._next = time.monotonic() + self._gap if self._gap else 0.0
-
-    async def turn(self, tries: int) -> None:
-        """
-        Wait in the queue. Whoever returns from here has entered.
-        """
-        self._asked += 1
-        self._loop = asyncio.get_running_loop()
-        future = self._loop.create_future()
-        place = (-tries, self._asked, future)
-        bisect.insort(self._waiting, place)
-        self._wake()
-        try:
-            await future
-        except BaseException:
-            # Cancelled, or thrown away with its loop.
-            if future.done() and not future.cancelled():
-                # The turn had just come: it goes to the next one, without a gap.
-                self._in_flight -= 1
-                self._next = 0.0
-            else:
-                # Thousands may be cancelled at once: not one may look through all others.
-                index = bisect.bisect_left(self._waiting, place)
-                if self._waiting[index : index + 1] == [place]:
-                    del self._waiting[index]
-            self._wake()
-            self._forget()
-            raise
-
-    def admitted(self, pace: int) -> None:
-        """
-        The server took one: a call a second faster, but at most by a tenth.
-        """
-        if not self._gap or pace != self.pace:
-            return
-        self._first_burst = False
-        self._gap /= 1 + min(self._gap, 0.1)
-        if self._gap < _OPEN_GAP:
-            self._gap = self._next = 0.0
-            self._wake()
-
-    def close(self, wait: float, pace: int | None) -> None:
-        """
-        Nobody enters for so long, and then one by one.
-        """
-        self._closed_until = max(self._closed_until, time.monotonic() + wait)
-        first_gap = min(max(_LEAST_FIRST_GAP, wait), _LONGEST_GAP)
-        # What was sent before the gap was set says nothing about it.
-        fresh = pace is None or pace == self.pace
-        self.pace += fresh
-        if not self._gap:
-            self._first_burst = True
-            self._gap = first_gap
-        elif fresh:
-            self._first_burst = False
-            self._gap = min(self._gap * 2, max(_LONGEST_GAP, wait))
-        elif self._first_burst:
-            # The longest wait of many comes closest to what the limit is.
-            self._gap = max(self._gap, first_gap)
-        self._wake()
-
-    def leave(self) -> None:
-        """
-        One is no longer under way.
-        """
-        self._in_flight -= 1
-        self._forget()
-
-    def _wake(self) -> None:
-        """
-        Give the turn to those who may go, and see to it that the next is woken in time.
-        """
-        self._bury()
-        while self._waiting and self._wait() <= 0:
-            *_, future = self._waiting.pop(0)
-            if not future.done():
-                # It enters here, not when it runs, or two could have one turn.
-                self.enter()
-                future.set_result(None)
-        if self._loop is not None and self._waiting and self._alarm is None:
-            self._alarm = self._loop.call_later(self._wait(), self._ring)
-        elif self._alarm is not None and not self._waiting:
-            self._alarm.cancel()
-            self._alarm = None
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._wake()
-
-    def _bury(self) -> None:
-        """
-        Forget who waited on a loop that is closed: neither they nor its alarm will wake.
-        """
-        if self._loop is not None and self._loop.is_closed():
-            self.disown()
-
-    def disown(self) -> None:
-        """
-        Forget who waits, and the loop on which they do.
-        """
-        self._waiting.clear()
-        self._loop = self._alarm = None
-
-    def _forget(self) -> None:
-        """
-        An idle open gate knows nothing, so it goes: model names may be many.
-        """
-        if (
-            not self._in_flight
-            and not self._waiting
-            and not self._gap
-            and self._wait() <= 0
-            and self._gates.get(self._key) is self
-        ):
-            del self._gates[self._key]
-
-    def state(self) -> GateState:
-        """
-        What there is to see.
-        """
-        return GateState(
-            in_flight=self._in_flight,
-            waiting=len(self._waiting),
-            closed_for=max(0.0, self._closed_until - time.monotonic()),
-            gap=self._gap,
-        )

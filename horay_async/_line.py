@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, overload
 from weakref import WeakSet
 
@@ -27,8 +27,8 @@ from ._codec import (
     status_error_of,
 )
 from ._errors import APIError, ClientClosedError, IncompleteStreamError
-from ._governor import Governor
 from ._intake import Intake, misfit
+from ._leases import Asks, Governing
 from ._policy import RetryPolicy
 from ._replies import ChatReply, CompletionReply
 from ._requests import ChatRequest, CompletionRequest, Request, bind, endpoint_of
@@ -61,7 +61,12 @@ class Line:
 
     session: Session
 
-    governor: Governor
+    governor: Governing
+
+    row: str | None = None
+    """
+    The id of the job's row for which it is used, for the log.
+    """
 
     live: WeakSet[Attempts] = attrs.field(factory=WeakSet, eq=False, repr=False)
     """
@@ -73,6 +78,17 @@ class Line:
     )
     """
     Tasks that send, but may be waiting for their user: `close` cancels them.
+    """
+
+    hedges: dict[Hashable, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    """
+    What `hedge` remembers of each gate.
+    """
+
+    learned: dict[Hashable, int] = attrs.field(factory=dict, eq=False, repr=False)
+    """
+    How many choices a call gives, where a server turned out to give fewer than were asked
+    for: for whoever fans out.
     """
 
     async def close(self) -> None:
@@ -168,6 +184,8 @@ class Line:
             path=endpoint.path,
             service=self.settings.service.name,
             gate=self._gate(None),
+            lane=self.settings.lane or "interactive",
+            asks=Asks(max_tokens=0),
             headers=_headers(self.settings.headers),
             query=self.settings.query,
             secret=self.settings.key,
@@ -208,6 +226,8 @@ class Line:
             path=endpoint_of(request, settings.service).path,
             service=settings.service.name,
             gate=self._gate(_sent(request, "model")),
+            lane=settings.lane or "interactive",
+            asks=_asks(request),
             body=pack(request, stream=stream),
             headers=headers,
             query={**settings.query, **query},
@@ -230,6 +250,7 @@ class Line:
             policy=RetryPolicy(max_retries=self.settings.max_retries),
             timeouts=timeouts,
             hook=self.settings.hook,
+            row=self.row,
         )
         self.live.add(attempts)
         return attempts
@@ -263,6 +284,8 @@ class Line:
                 # The traceback keeps this frame, which must not keep an echoed key.
                 del content
                 raise
+            # Before the answer is handed on: it settles the lease.
+            attempts.usage = getattr(answer, "usage", None)
             response = Response(
                 status_code=body.status, headers=body.headers, content=content
             )
@@ -277,8 +300,7 @@ class Line:
             meta = error.meta if isinstance(error, APIError) else attempts.meta(None)
             attempts.ended(_outcome_of(error), meta, error=error)
             raise
-        usage = getattr(answer, "usage", None)
-        attempts.ended(Outcome.FINISHED, meta, usage=usage)
+        attempts.ended(Outcome.FINISHED, meta, usage=attempts.usage)
         return answer, response
 
 
@@ -332,6 +354,19 @@ def prompts_of(request: Request) -> int:
     if isinstance(prompt, (list, tuple)) and prompt and not isinstance(prompt[0], int):
         return len(prompt)
     return 1
+
+
+def _asks(request: Request) -> Asks:
+    """
+    What it will cost: the number of choices, and how long they may become.
+    """
+    names = ("max_completion_tokens", "max_tokens")
+    said = [most for name in names if isinstance(most := _sent(request, name), int)]
+    return Asks(
+        prompt_bytes=_prompt_bytes(request),
+        max_tokens=max(said[0], 0) if said else None,
+        choices=_choices_of(request),
+    )
 
 
 def _prompt_bytes(request: Request) -> int:

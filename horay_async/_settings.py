@@ -17,6 +17,7 @@ import attrs
 
 from ._errors import ConfigurationError, MissingKeyError
 from ._events import Hook
+from ._leases import Lane
 from ._requests import Validate
 from ._services import HORAY, Service, service_of
 from ._timeouts import Timeouts
@@ -62,6 +63,11 @@ class Settings:
     hook: Hook | None = None
 
     idempotency_keys: bool = False
+
+    lane: Lane | None = None
+    """
+    None: each verb has its own.
+    """
 
 
 def resolve(
@@ -325,6 +331,19 @@ def check_flag(name: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name} is {value!r}, expected True or False")
     return value
+
+
+def check_lane(lane: Lane) -> Lane:
+    """
+    One of the two words.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if lane not in get_args(Lane):
+        words = " or ".join(map(repr, get_args(Lane)))
+        raise ConfigurationError(f"lane is {lane!r}, expected {words}")
+    return lane
 
 
 def check_validate(validate: Validate) -> Validate:

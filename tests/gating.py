@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from horay_async._governor import Governor
+from horay_async._values import RateLimits
 from loopback import soon
 
 
@@ -34,7 +35,7 @@ def clock(monkeypatch):
     The gates' clock, which goes as the test says.
     """
     clock = mock.Mock(**{"monotonic.return_value": 1000.0})
-    monkeypatch.setattr("horay_async._governor.time", clock)
+    monkeypatch.setattr("horay_async._gates.time", clock)
     return clock
 
 
@@ -64,16 +65,16 @@ class Queue:
         self.order = []
         self.times = []
 
-    async def ask(self, count=1, *, tries=0):
+    async def ask(self, count=1, **asked):
         """
         So many more ask, and get as far as they get.
         """
         for number in range(len(self.tasks), len(self.tasks) + count):
-            self.tasks.append(asyncio.create_task(self._lease(number, tries)))
+            self.tasks.append(asyncio.create_task(self._lease(number, asked)))
         await turns()
 
-    async def _lease(self, number, tries):
-        lease = await self.governor.lease(KEY, tries=tries)
+    async def _lease(self, number, asked):
+        lease = await self.governor.lease(KEY, **asked)
         self.order.append(number)
         self.times.append(time.monotonic())
         return lease
@@ -91,6 +92,12 @@ class Queue:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+NOTHING_SAID = RateLimits()
+"""
+What most servers say of rate limits.
+"""
 
 
 async def turns(count=5):

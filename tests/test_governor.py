@@ -3,15 +3,17 @@ Who may send now: leases, and a gate that one 429 closes for all and that opens 
 """
 
 import asyncio
-import collections
 import itertools
+import logging
 import time
 
 import pytest
 
-from gating import KEY, NEVER, Queue, counts, state, turns
-from horay_async._governor import GateState
-from horay_async.emulator._limits import Bucket
+from gating import KEY, NEVER, NOTHING_SAID, Queue, counts, state, turns
+from horay_async._gates import Bounds, Gate
+from horay_async._governor import Governor
+from horay_async._leases import GateState
+from horay_async._values import Secret
 from loopback import soon
 
 
@@ -20,11 +22,11 @@ from loopback import soon
 
 async def test_an_open_gate(governor):
     """
-    Everybody goes at once; what is idle is forgotten.
+    Everybody goes at once; what is idle and knows nothing is not shown.
     """
     leases = [await governor.lease(KEY) for _ in range(3)]
-    assert state(governor) == GateState(in_flight=3, waiting=0, closed_for=0.0, gap=0.0)
-    leases[0].admitted()
+    assert state(governor) == GateState(in_flight=3, concurrency=32)
+    leases[0].admitted(NOTHING_SAID)
     for lease in leases:
         lease.settle()
     assert governor.snapshot() == {}
@@ -37,7 +39,10 @@ async def test_settled_twice(governor):
     first, second = await governor.lease(KEY), await governor.lease(KEY)
     first.settle()
     first.settle()
-    first.admitted()
+    first.admitted(NOTHING_SAID)
+    first.answering(1.0)
+    first.refused(503)
+    first.unsend()
     assert counts(governor) == (1, 0)
     second.settle()
     assert governor.snapshot() == {}
@@ -53,6 +58,74 @@ async def test_gates_are_apart(governor):
     assert state(governor).closed_for > 50
     lease.settle()
     assert list(governor.snapshot()) == [KEY]
+
+
+async def test_many_models(governor):
+    """
+    Gates that know nothing do not pile up; those in use stay.
+    """
+    kept = await governor.lease("kept")
+    for number in range(2000):
+        (await governor.lease(number)).settle()
+    assert len(governor._gates) < 600
+    assert state(governor, "kept").in_flight == 1
+    kept.settle()
+
+
+async def test_no_secret_is_shown(governor, caplog):
+    """
+    Neither in a snapshot nor in the log.
+    """
+    caplog.set_level(logging.INFO, "horay_async")
+    key = ("http://here", Secret("sk-secret"), "model")
+    lease = await governor.lease(key)
+    governor.close(key, NEVER, lease=lease)
+    assert "sk-secret" not in repr(governor.snapshot()) + caplog.text
+    assert "model" in caplog.text
+
+
+# Slow start ------------------------------------------------------------------------
+
+
+async def test_the_first_burst(governor, clock):
+    """
+    32 go; one more with each that the server takes.
+    """
+    queue = Queue(governor)
+    await queue.ask(100)
+    assert counts(governor) == (32, 68)
+    for number in range(10):
+        (await queue.lease(number)).admitted(NOTHING_SAID)
+    await turns()
+    assert counts(governor) == (42, 58)
+    assert queue.order == list(range(42))
+    await queue.leave()
+
+
+async def test_silence_is_consent(governor):
+    """
+    Nobody need answer for all to go, as long as nobody refuses.
+    """
+    queue = Queue(governor)
+    await queue.ask(100)
+    assert counts(governor) == (32, 68)
+    await queue.lease(99)
+    assert counts(governor) == (100, 0)
+
+
+async def test_old_knowledge(governor, clock):
+    """
+    A minute after the last call the gate is as it was in the beginning.
+    """
+    lease = await governor.lease(KEY)
+    governor.close(KEY, 1, lease=lease)
+    lease.settle()
+    clock.monotonic.return_value += 59
+    assert state(governor) is not None
+    clock.monotonic.return_value += 2
+    assert governor.snapshot() == {}
+    (await soon(governor.lease(KEY))).admitted(NOTHING_SAID)
+    assert state(governor) == GateState(in_flight=1, concurrency=32)
 
 
 # The closed gate -------------------------------------------------------------------
@@ -98,177 +171,62 @@ async def test_closed_again_meanwhile(governor):
     assert time.monotonic() - began >= 0.5
 
 
-async def test_one_by_one(governor):
+async def refused(governor, taken, count, wait):
+    """
+    A burst of which the server takes some, and refuses the others.
+    """
+    leases = [await soon(governor.lease(KEY)) for _ in range(taken + count)]
+    for lease in leases[taken:]:
+        lease.refused(429)
+        governor.close(KEY, wait, lease=lease)
+    for lease in leases:
+        lease.settle()
+
+
+async def test_it_opens_at_the_rate_that_was_taken(governor, clock):
     """
     In the order of asking, a gap apart, though none of them has its answer yet.
     """
+    await refused(governor, 20, 5, 2)
     queue = Queue(governor)
-    governor.close(KEY, 0.2)
+    await queue.ask(5)
+    clock.monotonic.return_value += 2
+    tasks = [asyncio.create_task(governor.lease(KEY))]
+    await turns()
+    assert state(governor).rate == pytest.approx(10)
+    assert queue.order == [0]
+    for number in range(1, 5):
+        clock.monotonic.return_value += 0.11
+        # Whoever asks rings the bell.
+        tasks.append(asyncio.create_task(governor.lease(KEY)))
+        await turns()
+        assert queue.order == list(range(number + 1))
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_one_by_one(governor):
+    """
+    By the clock that there is.
+    """
+    await refused(governor, 10, 2, 0.5)
+    queue = Queue(governor)
     await queue.ask(4)
     await queue.lease(3)
     assert queue.order == [0, 1, 2, 3]
     gaps = [after - before for before, after in itertools.pairwise(queue.times)]
     # The times are taken when the callers run, which may be a little later for one.
-    assert min(gaps) > 0.05
-    assert queue.times[-1] - queue.times[0] > 0.05
-    assert state(governor).gap == 0.2
-
-
-@pytest.mark.parametrize(("wait", "gap"), [(0, 0.005), (0.03, 0.03), (NEVER, 1)])
-async def test_the_first_gap(governor, wait, gap):
-    """
-    It is the wait that the server asks for, within bounds.
-    """
-    governor.close(KEY, wait)
-    assert state(governor).gap == gap
-
-
-async def test_it_opens_gradually_and_fully(governor, clock):
-    """
-    Each that the server takes shrinks the gap a little, until an idle gate is forgotten.
-    """
-    governor.close(KEY, 1)
-    gaps = [state(governor).gap]
-    while state(governor):
-        clock.monotonic.return_value += 1
-        lease = await soon(governor.lease(KEY))
-        lease.admitted()
-        gaps.append(state(governor).gap)
-        lease.settle()
-    assert gaps[:3] == pytest.approx([1, 1 / 1.1, 1 / 1.1**2])
-    rates = [1 / gap for gap in gaps[:-1]]
-    steps = [after - before for before, after in itertools.pairwise(rates)]
-    assert min(steps) > 0.09
-    assert max(steps) < 1.01
-    assert rates[-1] > 990
-    assert gaps[-1] == 0
-
-
-async def test_all_go_when_it_has_opened(governor, clock):
-    """
-    Those who still wait then need no turn.
-    """
-    governor.close(KEY, 0)
-    leases = []
-    for _ in range(1000):
-        clock.monotonic.return_value += 1
-        leases.append(await soon(governor.lease(KEY)))
-    queue = Queue(governor)
-    await queue.ask(5)
-    assert counts(governor) == (1000, 5)
-    for lease in leases:
-        lease.admitted()
-    await turns()
-    assert queue.order == [0, 1, 2, 3, 4]
-    assert state(governor).gap == 0
-
-
-async def test_said_twice_counts_once(governor):
-    """
-    One answer is one proof.
-    """
-    governor.close(KEY, 0.01)
-    lease = await governor.lease(KEY)
-    lease.admitted()
-    gap = state(governor).gap
-    lease.admitted()
-    assert state(governor).gap == gap < 0.01
-
-
-async def test_a_failed_call_proves_nothing(governor, clock):
-    """
-    The gap stays, and the gate is remembered: the next ones must not all go at once.
-    """
-    governor.close(KEY, 1)
-    clock.monotonic.return_value += 1
-    lease = await soon(governor.lease(KEY))
-    clock.monotonic.return_value += 100
-    lease.settle()
-    assert state(governor) == GateState(in_flight=0, waiting=0, closed_for=0.0, gap=1.0)
-
-
-async def test_closed_by_a_late_refusal(governor, clock):
-    """
-    Of a call that was sent long ago: the gap stays as it is, the wait counts all the same.
-    """
-    late = await governor.lease(KEY)
-    governor.close(KEY, 0)
-    clock.monotonic.return_value += 1
-    lease = await soon(governor.lease(KEY))
-    lease.admitted()
-    gap = state(governor).gap
-    governor.close(KEY, NEVER, lease=late)
-    assert state(governor).gap == gap
-    assert state(governor).closed_for == NEVER
-
-
-async def test_open_again_but_closed(governor, clock):
-    """
-    An idle gate is not forgotten before its wait is over.
-    """
-    late = await governor.lease(KEY)
-    governor.close(KEY, 0)
-    leases = [late]
-    for _ in range(1000):
-        clock.monotonic.return_value += 1
-        leases.append(await soon(governor.lease(KEY)))
-    # From here on the first burst is over.
-    leases[-1].admitted()
-    governor.close(KEY, NEVER, lease=late)
-    for lease in leases:
-        lease.admitted()
-        lease.settle()
-    assert state(governor) == GateState(
-        in_flight=0, waiting=0, closed_for=NEVER, gap=0.0
-    )
-
-
-async def test_one_burst_counts_once(governor):
-    """
-    What was sent before the gap was set does not widen it, and its success shrinks nothing.
-    """
-    burst = [await governor.lease(KEY) for _ in range(5)]
-    for lease in burst[:3]:
-        governor.close(KEY, 0.01, lease=lease)
-    burst[3].admitted()
-    assert state(governor).gap == 0.01
-    governor.close(KEY, 0.02, lease=burst[4])
-    assert state(governor).gap == 0.02, "the longest wait of the first burst counts"
-    assert 0.01 < state(governor).closed_for <= 0.02
-
-
-async def test_a_further_refusal_widens_the_gap(governor):
-    """
-    Once for all that had been sent by then; later waits do not count for the gap.
-    """
-    governor.close(KEY, 0.01)
-    pair = [await governor.lease(KEY) for _ in range(2)]
-    for lease in pair:
-        governor.close(KEY, 0, lease=lease)
-    assert state(governor).gap == 0.02
-    governor.close(KEY, 0.5, lease=pair[0])
-    assert state(governor).gap == 0.02
-    assert state(governor).closed_for > 0.4
-
-
-async def test_the_widest_gap(governor):
-    """
-    A second, or as long as the server itself asks to wait.
-    """
-    for _ in range(10):
-        governor.close(KEY, 0)
-    assert state(governor).gap == 1
-    for _ in range(10):
-        governor.close(KEY, 20)
-    assert state(governor).gap == 20
+    assert min(gaps) > 0.04
+    assert queue.times[-1] - queue.times[0] > 0.2
 
 
 async def test_a_newcomer_does_not_overtake(governor):
     """
     First come, first served, also in the turn of the loop in which a turn is given.
     """
+    await refused(governor, 20, 2, 0.02)
     queue = Queue(governor)
-    governor.close(KEY, 0.02)
     await queue.ask(2)
     await queue.lease(0)
     late = asyncio.create_task(governor.lease(KEY))
@@ -280,37 +238,94 @@ async def test_who_was_refused_goes_first(governor):
     """
     The more often the sooner: it has fewer retries left.
     """
+    await refused(governor, 20, 2, 0.2)
     queue = Queue(governor)
-    governor.close(KEY, 0.2)
     for tries in (0, 0, 1, 2, 1):
         await queue.ask(tries=tries)
     await queue.lease(1)
     assert queue.order == [3, 2, 4, 0, 1]
 
 
-async def test_a_limit_is_found(governor):
+async def test_a_server_that_takes_nothing(governor):
     """
-    Many callers of a server that takes so many a second: none needs a third retry, and
-    few a first one but those who were there in the first burst.
+    One asks for all: of those who have had the fewest tries, as they can best afford it.
     """
-    bucket = Bucket(100)
-    refused = collections.Counter()
+    await refused(governor, 0, 32, 0.5)
+    queue = Queue(governor)
+    for tries in (1, 1, 0, 2):
+        await queue.ask(tries=tries)
+    lease = await queue.lease(2)
+    assert counts(governor) == (1, 3)
+    lease.admitted(NOTHING_SAID)
+    lease.settle()
+    await queue.lease(3)
+    assert queue.order[:2] == [2, 3]
+    await queue.leave()
 
-    async def call(number):
-        while True:
-            lease = await governor.lease(KEY, tries=refused[number])
-            await asyncio.sleep(0.002)
-            wait = bucket.take(time.monotonic())
-            if not wait:
-                lease.admitted()
-                lease.settle()
-                return
-            refused[number] += 1
-            governor.close(KEY, wait, lease=lease)
-            lease.settle()
 
-    began = time.monotonic()
-    await soon(asyncio.gather(*(call(number) for number in range(200))))
-    assert max(refused.values()) <= 2
-    assert refused.total() < 150
-    assert time.monotonic() - began < 3
+async def test_said_twice_counts_once(governor, clock):
+    """
+    One answer is one proof.
+    """
+    await refused(governor, 10, 2, 1)
+    clock.monotonic.return_value += 1
+    lease = await soon(governor.lease(KEY))
+    clock.monotonic.return_value += 0.5
+    lease.admitted(NOTHING_SAID)
+    rate = state(governor).rate
+    assert rate > 10
+    clock.monotonic.return_value += 0.5
+    lease.admitted(NOTHING_SAID)
+    assert state(governor).rate == rate
+
+
+async def test_closed_by_a_late_refusal(governor, clock):
+    """
+    Of a call that was sent long ago: the rate stays, the wait counts all the same.
+    """
+    late = await governor.lease(KEY)
+    await refused(governor, 10, 2, 1)
+    clock.monotonic.return_value += 1
+    (await soon(governor.lease(KEY))).settle()
+    rate = state(governor).rate
+    governor.close(KEY, NEVER, lease=late)
+    clock.monotonic.return_value += NEVER
+    (await soon(governor.lease(KEY))).settle()
+    assert state(governor).rate == rate
+
+
+async def test_said_once(governor, caplog):
+    """
+    The log tells of each closing, not of each refusal, nor of each that waits.
+    """
+    caplog.set_level(logging.INFO, "horay_async")
+    queue = Queue(governor)
+    leases = [await governor.lease(KEY) for _ in range(5)]
+    for lease in leases:
+        governor.close(KEY, NEVER, lease=lease)
+    await queue.ask(3)
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert "no call to http://localhost" in record.getMessage()
+    assert "for 60.0 s" in record.getMessage()
+    assert record.horay["event"] == "GateClosed"
+    await queue.leave()
+
+
+def test_anybodys_lease():
+    """
+    Another governor's lease is no lesson of this one's: it counts as a new one.
+    """
+    governor = Governor()
+    for _ in range(2):
+        governor.close(KEY, 1, lease=object())
+    assert governor._gates[KEY].pace.era == 2
+
+
+def test_a_gate_alone():
+    """
+    It knows nothing before its first call.
+    """
+    gate = Gate(KEY, Bounds())
+    assert not gate.knows
+    assert gate.state() == GateState(in_flight=0, concurrency=32)

@@ -178,9 +178,9 @@ async def test_what_shares_a_limit(line, emulator):
     seen = []
 
     class Watched(Governor):
-        async def lease(self, key, *, tries=0):
+        async def lease(self, key, **asked):
             seen.append(key)
-            return await super().lease(key, tries=tries)
+            return await super().lease(key, **asked)
 
     line = attrs.evolve(line, governor=Watched())
     emulator.script(*[Answer.json(whole())] * 3)

@@ -5,7 +5,7 @@ The target `stream`: a TokenStream over a scripted network, read in every way, a
 import asyncio
 import types
 
-from horay_async import _attempts, _governor
+from horay_async import _attempts, _gates
 from horay_async._attempts import Attempts, Call
 from horay_async._chunks import CHAT, TEXT
 from horay_async._errors import (
@@ -64,10 +64,10 @@ def stream(data):
     global _loop  # noqa: PLW0603 -- one loop for all inputs
     if _loop is None:
         _loop = VirtualLoop()
-    clock, dice = _governor.time, _attempts.random
+    clock, dice = _gates.time, _attempts.random
     # Both are read by the module's own names: the clock must jump with the loop's, and an
     # input must do the same again.
-    _governor.time = types.SimpleNamespace(monotonic=_loop.time)
+    _gates.time = types.SimpleNamespace(monotonic=_loop.time)
     _attempts.random = types.SimpleNamespace(random=lambda: 0.5)
     try:
         _loop.run(_run(_loop, data))
@@ -82,7 +82,7 @@ def stream(data):
     finally:
         if _loop is not None:
             _loop.set_task_factory(None)
-        _governor.time, _attempts.random = clock, dice
+        _gates.time, _attempts.random = clock, dice
 
 
 def forget():
