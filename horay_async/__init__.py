@@ -7,6 +7,7 @@ An asyncio client of language models that tells the truth about how a stream end
                 print(token.text, end="")
 """
 
+from ._adaptive import Adaptive
 from ._chunks import ChunkStream
 from ._client import AsyncHoray
 from ._errors import (
@@ -53,6 +54,7 @@ from ._errors import (
 )
 from ._events import AttemptFailed, AttemptStarted, CallEnded, Event, Hook
 from ._governor import Governor
+from ._leases import Asks, GateState, Governing, Lane, Leased
 from ._raw import RawResponse
 from ._replies import (
     ChatChoice,
@@ -90,7 +92,21 @@ from ._values import (
     user,
 )
 from ._version import __version__
-from .many import Conversation, FanOut, Job, Row
+from .many import (
+    Budget,
+    Conversation,
+    FanOut,
+    Hedge,
+    Job,
+    Loser,
+    Price,
+    Progress,
+    Race,
+    Row,
+    RowToken,
+    TokenFanOut,
+    TokenJob,
+)
 
 
 __all__ = [
@@ -103,12 +119,15 @@ __all__ = [
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
+    "Adaptive",
+    "Asks",
     "AsyncHoray",
     "AttemptFailed",
     "AttemptStarted",
     "AuthenticationError",
-    "BudgetExceededError",
     "BadRequestError",
+    "Budget",
+    "BudgetExceededError",
     "CallEnded",
     "ChatChoice",
     "ChatChunk",
@@ -131,7 +150,10 @@ __all__ = [
     "FanOut",
     "FirstTokenTimeoutError",
     "Function",
+    "GateState",
+    "Governing",
     "Governor",
+    "Hedge",
     "Hook",
     "HorayError",
     "ImageReply",
@@ -142,6 +164,9 @@ __all__ = [
     "Job",
     "JournalError",
     "JournalLockedError",
+    "Lane",
+    "Leased",
+    "Loser",
     "Message",
     "Meta",
     "MissingKeyError",
@@ -156,6 +181,9 @@ __all__ = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "PoolTimeoutError",
+    "Price",
+    "Progress",
+    "Race",
     "Range",
     "RateLimitError",
     "RateLimits",
@@ -164,6 +192,7 @@ __all__ = [
     "RequestTooLargeError",
     "Response",
     "Row",
+    "RowToken",
     "SSEDecodeError",
     "Service",
     "ServiceUnavailableError",
@@ -175,6 +204,8 @@ __all__ = [
     "Timeouts",
     "Timings",
     "Token",
+    "TokenFanOut",
+    "TokenJob",
     "TokenStream",
     "ToolCall",
     "UnconfirmedStreamError",

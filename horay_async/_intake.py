@@ -65,6 +65,25 @@ def feed_chunks(ready: deque[Any], tokens: list[Token], chunk: Any) -> None:
     ready.append(chunk)
 
 
+class Ahead:
+    """
+    Keep both for a reader who has not said yet which it wants. Once `sealed`, what is read
+    before there is a reader is nobody's any more.
+    """
+
+    def __init__(self) -> None:
+        self.sealed = False
+
+    def __call__(self, ready: deque[Any], tokens: list[Token], chunk: Any) -> None:
+        """
+        Keep a chunk, and its tokens.
+        """
+        if self.sealed:
+            ready.clear()
+        else:
+            ready.append((tokens, chunk))
+
+
 class Intake:
     """
     What one answer's body has said so far. `take` every block, then `end`.

@@ -126,6 +126,9 @@ class Chunks(Generic[ChunkT]):
 class ChoiceTokens:
     """
     One choice: a cursor over its text, which stays where it is.
+
+    It does not own the stream, as another choice may be read when this one was left: what
+    closes a stream that is read by its choices is its `async with`.
     """
 
     __slots__ = ("_at", "_flow", "_index")

@@ -19,7 +19,7 @@ from ._attempts import Attempts
 from ._errors import StreamConsumedError
 from ._flow import WHOLE, Flow
 from ._forks import inherited
-from ._intake import Feed, feed_chunks, feed_nothing, feed_tokens
+from ._intake import Ahead, Feed, feed_chunks, feed_nothing, feed_tokens
 from ._readers import DONE, Choices, Chunks, OwnedTokens, Texts, Tokens
 from ._values import Meta, Outcome, Response
 
@@ -269,15 +269,30 @@ class TokenStream(Flow, Generic[ReplyT, ChunkT]):
 
     def _choose(self, feed: Feed) -> None:
         intake = self._intake
-        if intake.feed is not feed:
-            late = feed is feed_chunks and intake.assembly.started
-            if intake.feed is not feed_nothing or late:
-                raise StreamConsumedError(
-                    "a stream is read as tokens or as chunks, not as both"
-                )
-            intake.feed = feed
+        if intake.feed is feed:
+            return
+        ahead = isinstance(intake.feed, Ahead)
+        # What was read ahead of its reader, in a race, is handed out as it came.
+        kept = list(intake.ready) if ahead else []
+        late = feed is feed_chunks and intake.assembly.started and not kept
+        if late or not (ahead or intake.feed is feed_nothing):
+            raise StreamConsumedError(
+                "a stream is read as tokens or as chunks, not as both"
+            )
+        intake.feed = feed
+        intake.ready.clear()
+        for tokens, chunk in kept:
+            feed(intake.ready, tokens, chunk)
+        if not kept:
             # A choice may have been read before: what it has said is told at once.
             intake.ready.extend(intake.assembly.so_far())
+
+    def read_ahead(self) -> Ahead:
+        """
+        Keep what is read before there is a reader, until the feed that this returns is sealed.
+        """
+        feed = self._intake.feed = Ahead()
+        return feed
 
     def _reader(self, feed: Feed) -> Tokens:
         self._choose(feed)

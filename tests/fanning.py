@@ -2,6 +2,8 @@
 Fan-outs: a server with a limit on `n`, and answers that say which seed they had.
 """
 
+import asyncio
+
 import attrs
 
 from horay_async import COMPATIBLE, HORAY, AsyncHoray, ChatRequest, Range, user
@@ -11,6 +13,11 @@ from horay_async.emulator import Answer
 PATIENCE = 10
 """
 Seconds that a test waits for an event before it fails.
+"""
+
+HANG = {"end": "hang", "done": False}
+"""
+A stream that falls silent for ever.
 """
 
 MODEL = HORAY.chat.model
@@ -81,3 +88,49 @@ def sparing(most):
     A server that gives fewer choices than it is asked for.
     """
     return lambda request: Answer.json(whole(*seeded(request, most)))
+
+
+def said(index, text, finish="stop"):
+    """
+    A piece of one choice, for chats and texts; its last one unless told otherwise.
+    """
+    delta = {"index": index, "delta": {"content": text}, "finish_reason": finish}
+    return {"id": "c", "choices": [delta | {"text": text}]}
+
+
+def streamed(*texts, **options):
+    """
+    A stream of whole choices.
+    """
+    return Answer.sse(*[said(*one) for one in enumerate(texts)], **options)
+
+
+def sparing_stream(most):
+    """
+    The same in streams.
+    """
+    return lambda request: streamed(*seeded(request, most))
+
+
+def refusing(most, error, status=400):
+    """
+    A server that refuses to give more choices than so many, in its words.
+    """
+
+    def answer(request):
+        if request.json.get("n", 1) > most:
+            return Answer.json(error, status)
+        if request.json.get("stream"):
+            return streamed(*seeded(request))
+        return numbered(request)
+
+    return answer
+
+
+def assert_over(client):
+    """
+    No call is left, and no lease.
+    """
+    ours = ("_make", "judge")
+    assert [one for one in asyncio.all_tasks() if one.get_coro().__name__ in ours] == []
+    assert client._line.governor.snapshot() == {}

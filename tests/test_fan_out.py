@@ -35,7 +35,7 @@ from horay_async import (
     StreamConsumedError,
 )
 from horay_async.emulator import Answer
-from horay_async.many._fan_out import shares
+from horay_async.many._shares import shares
 
 
 TEXT = CompletionRequest(prompt="Once")
@@ -147,6 +147,18 @@ async def test_keywords_change_the_request(four, emulator):
     assert asked(emulator, "n", "seed", "max_tokens") == [(2, 5, 7)]
 
 
+async def test_a_string(four, emulator):
+    """
+    It is what the user says, as in a job.
+    """
+    reply = await four.fan_out("Hello, you.", n=2, max_tokens=9)
+    assert reply.text == "Hello, you."
+    assert asked(emulator, "n", "max_tokens") == [(2, 9)]
+    assert emulator.requests[0].json["messages"] == [
+        {"role": "user", "content": "Hello, you."}
+    ]
+
+
 async def test_no_documented_limit(emulator):
     async with connect(emulator, service=COMPATIBLE) as client:
         reply = await client.fan_out(CHAT, n=100, model=MODEL)
@@ -210,11 +222,14 @@ async def test_used_once(four, emulator, how, again):
             "no field 'prompt'",
         ),
         ((ImageRequest(prompt="a"), {"n": 2}), TypeError, "got ImageRequest"),
+        ((b"Hello?", {"n": 2}), TypeError, "expected a string, a Chat.* got bytes"),
         (
-            ("Hello?", {"n": 2}),
+            ("Hello?", {"n": 2, "messages": CHAT.messages}),
             TypeError,
-            "expected a ChatRequest or a Compl.* got str",
+            "a string and messages",
         ),
+        (("Hello?", {}), InvalidRequestError, "n: how many choices"),
+        ((CHAT, {"n": 2, "stream": "yes"}), ConfigurationError, "stream is 'yes'"),
         ((TEXT, {"n": 5, "best_of": 9}), InvalidRequestError, "5 choices take 2 calls"),
         ((CHAT, {"n": 2, "timeout": "soon"}), ConfigurationError, "timeout is 'soon'"),
     ],

@@ -12,7 +12,7 @@ import pytest
 from fanning import CHAT, PATIENCE, connect, whole
 from horay_async import APIResponseValidationError, BadRequestError
 from horay_async.emulator import Answer
-from horay_async.many._fan_out import AT_ONCE
+from horay_async.many._calls import AT_ONCE
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_somebody_cancels_a_call(four, emulator):
     fan = four.fan_out(CHAT, n=2)
     reading = asyncio.ensure_future(fan)
     await emulator.wait_for_request()
-    next(iter(fan._tasks)).cancel()
+    next(iter(fan._calls.tasks)).cancel()
     with pytest.raises(RuntimeError, match="somebody cancelled a call"):
         await reading
 

@@ -7,7 +7,17 @@ import re
 
 import pytest
 
-from fanning import CHAT, MODEL, asked, connect, seeded
+from fanning import (
+    CHAT,
+    HANG,
+    MODEL,
+    asked,
+    assert_over,
+    connect,
+    said,
+    sparing_stream,
+    streamed,
+)
 from horay_async import (
     COMPATIBLE,
     APIResponseValidationError,
@@ -22,9 +32,6 @@ from horay_async import (
 from horay_async.emulator import Answer
 
 
-HANG = {"end": "hang", "done": False}
-
-
 @pytest.fixture
 async def two(emulator):
     """
@@ -34,42 +41,11 @@ async def two(emulator):
         yield client
 
 
-def said(index, text, finish="stop"):
-    """
-    A piece of one choice, for chats and texts; its last one unless told otherwise.
-    """
-    delta = {"index": index, "delta": {"content": text}, "finish_reason": finish}
-    return {"id": "c", "choices": [delta | {"text": text}]}
-
-
-def streamed(*texts, **options):
-    """
-    A stream of whole choices.
-    """
-    return Answer.sse(*[said(*one) for one in enumerate(texts)], **options)
-
-
-def sparing(most):
-    """
-    A server that gives fewer choices than it is asked for.
-    """
-    return lambda request: streamed(*seeded(request, most))
-
-
 def is_(text):
     """
     Whether a choice says just this.
     """
     return lambda choice: choice.text == text
-
-
-def assert_over(client):
-    """
-    No call is left, and no lease.
-    """
-    ours = ("_make", "judge")
-    assert [one for one in asyncio.all_tasks() if one.get_coro().__name__ in ours] == []
-    assert client._line.governor.snapshot() == {}
 
 
 # The one that will do ----------------------------------------------------------------
@@ -108,7 +84,7 @@ async def test_none_will_do(two, emulator):
     """
     Each has been looked at, once, and has its number.
     """
-    emulator.script(*[sparing(2)] * 3)
+    emulator.script(*[sparing_stream(2)] * 3)
     judged = []
     fan = two.fan_out(CHAT, n=5, seed=10)
     assert await fan.first(judged.append) is None
@@ -228,7 +204,7 @@ async def test_a_server_that_gives_fewer(emulator, most):
     """
     It is asked for the rest, at what it does give, and no choice comes twice.
     """
-    emulator.script(*[sparing(most)] * 8)
+    emulator.script(*[sparing_stream(most)] * 8)
     judged = []
     async with connect(emulator, service=COMPATIBLE) as client:
         fan = client.fan_out(CHAT, n=8, seed=100, model=MODEL)
@@ -263,7 +239,7 @@ async def test_several_prompts(two, emulator):
     A call for each of them: in a stream nothing else says whose choice it is.
     """
 
-    emulator.script(*[sparing(2)] * 6)
+    emulator.script(*[sparing_stream(2)] * 6)
     fan = two.fan_out(prompt=["a", "b", "c"], n=3, seed=0)
     found = await fan.first(is_("c2"))
     assert found.index == 8

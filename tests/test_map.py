@@ -3,6 +3,7 @@ Many prompts: what goes in, what comes out, in which order, and how far ahead.
 """
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -28,7 +29,7 @@ from horay_async import (
 )
 from horay_async._fields import ChatArguments, CompletionArguments
 from horay_async.emulator import Answer
-from horay_async.many._asking import RowArguments
+from horay_async.many._arguments import JobOptions, RowArguments
 from mapping import every, hold, sorted_rows
 
 
@@ -273,7 +274,22 @@ async def test_an_item_that_is_none(client, item, words):
         (([], {"tiemout": 1}), TypeError, "'tiemout'; did you mean 'timeout'"),
         (([], {"concurency": 1}), TypeError, "did you mean 'concurrency'"),
         (([], {"odrer": 1}), TypeError, "did you mean 'order'"),
-        (([], {"stream": True}), TypeError, "'stream': a row comes when its answer is"),
+        (
+            ([], {"stream": "row"}),
+            ConfigurationError,
+            "stream is 'row', expected True, False or 'rows'",
+        ),
+        (([], {"stream": 1}), ConfigurationError, "stream is 1, expected"),
+        (([], {"total": -1}), ConfigurationError, "total is -1, expected 0 or more"),
+        (([], {"total": "9"}), ConfigurationError, "total is '9', expected a whole"),
+        (([], {"retry_failed": True}), ConfigurationError, "it needs journal="),
+        (([], {"journal": 7}), ConfigurationError, "journal is 7, expected the path"),
+        (([], {"on_progress": 7}), ConfigurationError, "on_progress is 7, expected"),
+        (
+            ([], {"on_progress": asyncio.sleep}),
+            ConfigurationError,
+            "on_progress is a coroutine function",
+        ),
         (([], {"messages": []}), TypeError, "messages is what each of the requests"),
         (([], {"prompt": ""}), TypeError, "prompt is what each of the requests"),
         (([], {"temperature": "hot"}), InvalidRequestError, "temperature = 'hot'"),
@@ -333,6 +349,15 @@ def test_arguments_of_a_mixed_job():
     """
     both = ChatArguments.__annotations__ | CompletionArguments.__annotations__
     assert RowArguments.__annotations__.keys() == both.keys() - {"messages", "prompt"}
+
+
+def test_options_of_a_job():
+    """
+    Those of the overloads are those of the verb.
+    """
+    verb = inspect.signature(AsyncHoray.map).parameters.keys()
+    others = {"self", "requests", "stream", "arguments"}
+    assert JobOptions.__annotations__.keys() == verb - others
 
 
 # As they are shown -------------------------------------------------------------------

@@ -259,7 +259,7 @@ async def test_somebody_cancels_a_row(client, held):
         rows = aiter(job)
         await anext(rows)
         await held.wait_for_request(COUNT + 1)
-        one = next(task for task in workers() if task.get_coro().__name__ == "row")
+        one = next(task for task in workers() if task.get_coro().__name__ == "_work")
         one.cancel()
         row = await anext(rows)
         assert isinstance(row.error, StreamAbortedError)

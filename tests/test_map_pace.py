@@ -152,7 +152,7 @@ async def test_no_more_workers_than_work(client, emulator):
         workers = {
             task
             for task in asyncio.all_tasks() - before
-            if task.get_coro().__name__ == "row"
+            if task.get_coro().__name__ == "_work"
         }
         assert len(workers) == 3
         wait.cancel()

@@ -70,6 +70,29 @@ async def test_bare_break(client, endless):
     assert stream.outcome is Outcome.CLOSED
 
 
+async def test_a_choice_does_not_own_the_stream(client, emulator):
+    """
+    Another one may be read when it was left, so it is `async with` that closes.
+    """
+
+    def piece(index, text):
+        choice = {"index": index, "delta": {"content": text}, "finish_reason": None}
+        return {"id": "c", "choices": [choice]}
+
+    pieces = [piece(0, "a"), piece(1, "b"), piece(0, "c")]
+    emulator.script(Answer.sse(*pieces, done=False, end="hang"))
+    async with client.chat.completions.stream(messages=HELLO, n=2) as stream:
+        for index, text in enumerate("ab"):
+            async for token in stream.choices[index]:
+                assert token.text == text
+                break
+            gc.collect()
+            await asyncio.sleep(0)
+        assert stream.outcome is None
+    await gone(emulator)
+    assert stream.outcome is Outcome.CLOSED
+
+
 @pytest.mark.parametrize("form", ["text_stream", "chunks", "create"])
 async def test_bare_break_of_each_form(client, endless, form):
     """

@@ -2,9 +2,29 @@
 Many prompts: a job that answers as many as there are, a fan-out for many answers to one.
 """
 
-from ._fan_out import FanOut, shares
-from ._job import Job
-from ._rows import Conversation, Row
+from ._contest import Loser
+from ._fan_out import FanOut, TokenFanOut
+from ._job import Job, TokenJob
+from ._money import Budget, Price
+from ._progress import Progress
+from ._race import Hedge, Race
+from ._rows import Conversation, Row, RowToken
+from ._shares import shares
 
 
-__all__ = ["Conversation", "FanOut", "Job", "Row", "shares"]
+__all__ = [
+    "Budget",
+    "Conversation",
+    "FanOut",
+    "Hedge",
+    "Job",
+    "Loser",
+    "Price",
+    "Progress",
+    "Race",
+    "Row",
+    "RowToken",
+    "TokenFanOut",
+    "TokenJob",
+    "shares",
+]

@@ -4,49 +4,30 @@ How one row is asked: its calls, one after the other, and what came of them.
 
 from __future__ import annotations
 
-import difflib
-
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import attrs
 
-from .._errors import InvalidRequestError, StreamAbortedError
-from .._fields import (
-    ChatFields,
-    ChatModel,
-    ChatOptions,
-    CompletionFields,
-    CompletionModel,
-    CompletionOptions,
-    OptInt,
-)
-from .._line import Line
+from .._chunks import CHAT, TEXT
+from .._errors import BudgetExceededError
+from .._intake import feed_tokens
+from .._line import Line, _asks, _sent
 from .._requests import ChatRequest, CompletionRequest
 from .._settings import check_timeouts
+from .._stream import Kind
 from .._timeouts import Timeouts
-from .._values import counted, user
-from ._rows import Asked, Conversation, Row, misfit
+from .._values import Outcome, Token, Usage, user
+from ._arguments import CLOCKS, Streaming, check_names, check_values
+from ._asked import Asked
+from ._ledger import Ledger, Reservation
+from ._money import usage_of
+from ._rows import Conversation, Row, misfit
 
 
-class RowArguments(ChatOptions, CompletionOptions, total=False):
-    """
-    What a job of both chats and texts takes: the fields of both, and each call's clocks.
-    """
-
-    model: ChatModel | CompletionModel
-    logprobs: bool | OptInt
-    timeouts: Timeouts | None
-    timeout: float | None
-
-
-_CLOCKS: Final = frozenset({"timeouts", "timeout"})
-
-_OF_MAP: Final = frozenset({"concurrency", "order"})
-
-_SAID: Final = frozenset({"messages", "prompt"})
+Tell = Callable[[Asked, Token], Awaitable[None] | None]
 """
-What the rows bring.
+Takes a token; what it returns, if anything, is waited for before the next is read.
 """
 
 
@@ -62,39 +43,30 @@ class Asking:
 
     timeouts: Timeouts
 
-    async def row(self, asked: Asked) -> Row[Any]:
-        """
-        Ask, and wait for all answers. Whatever goes wrong is the row's error.
+    ledger: Ledger
 
-        Cancelled: the connection is closed at once; `asked` keeps the answers so far.
+    stream: Streaming
+
+    tell: Tell
+    """
+    Where tokens go, of rows whose tokens are told.
+    """
+
+    # Before a row is asked -----------------------------------------------------------
+
+    def bind(self, asked: Asked) -> None:
+        """
+        Make its first request, bound to its service; or know why it cannot be asked.
         """
         if isinstance(asked.item, Exception):
-            # Not raised: each time would lengthen its traceback.
-            return _row(asked, asked.item)
-        try:
-            await self._converse(asked)
-        except Exception as error:  # noqa: BLE001 -- one row must not end the others
-            return _row(asked, error)
-        return _row(asked)
-
-    async def _converse(self, asked: Asked) -> None:
-        """
-        One call for each turn, every answer going back in as history.
-        """
-        request, replies = self._request(asked), asked.replies
-        replies.append(await self.line.reply(request, self.timeouts))
-        if not isinstance(asked.item, Conversation):
+            asked.error = asked.item
             return
-        history = list(request.messages)
-        for turn in asked.item.turns:
-            history += [replies[-1].message, *turn]
-            request = request.evolve(messages=history)
-            replies.append(await self.line.reply(request, self.timeouts))
+        try:
+            asked.request = self._request(asked)
+        except Exception as error:  # noqa: BLE001 -- one row must not end the others
+            asked.error = error
 
     def _request(self, asked: Asked) -> Any:
-        """
-        The row's first request, bound to its service.
-        """
         item = asked.item
         if isinstance(item, str):
             fields = {"messages": [user(item)], **self.fields}
@@ -105,111 +77,161 @@ class Asking:
             return self.line.bind(type(item), item, self.fields)[0]
         raise misfit(asked.index, item)
 
+    async def reserve(self, request: Any) -> Reservation:
+        """
+        Take what one call may cost out of the budget, and wait until it is there.
 
-def cut_off(asked: Asked) -> Row[Any]:
-    """
-    The row of what was cancelled, with the answers that it has.
-    """
-    when = "before it was answered"
-    if asked.replies:
-        when = f"after {counted(len(asked.replies), 'answer')}"
-    return _row(asked, StreamAbortedError(f"this row was cancelled {when}"))
+        Raises:
+            BudgetExceededError: It never will be.
+            ConfigurationError: The budget is in money, and the model has no price.
+        """
+        model = _sent(request, "model")
+        model = model if isinstance(model, str) else None
+        if self.ledger.budget is None:
+            return await self.ledger.reserve(prompt_bytes=0, model=model)
+        asks = _asks(request)
+        return await self.ledger.reserve(
+            prompt_bytes=asks.prompt_bytes,
+            max_tokens=asks.max_tokens,
+            choices=asks.choices,
+            model=model,
+        )
+
+    # Asking --------------------------------------------------------------------------
+
+    async def row(self, asked: Asked) -> Row[Any]:
+        """
+        Ask, and wait for all answers. Whatever goes wrong is the row's error.
+
+        Cancelled: the connection is closed at once; `asked` keeps what came.
+        """
+        # What was known to be wrong before is not raised: each time would lengthen its
+        # traceback.
+        if asked.error is None:
+            try:
+                await self._converse(asked)
+            except BudgetExceededError as error:
+                asked.error = error
+                return asked.told(Outcome.CANCELLED)
+            except Exception as error:  # noqa: BLE001 -- one row must not end the others
+                asked.error = error
+        return asked.told()
+
+    async def _converse(self, asked: Asked) -> None:
+        """
+        One call for each turn, every answer going back in as history.
+        """
+        assert asked.slot is not None
+        line = attrs.evolve(self.line, governor=asked.slot, row=asked.id)
+        request, replies = asked.request, asked.replies
+        if not await self._call(asked, line, request):
+            return
+        if not isinstance(asked.item, Conversation):
+            return
+        history = list(request.messages)
+        for turn in asked.item.turns:
+            history += [replies[-1].message, *turn]
+            request = request.evolve(messages=history)
+            if not await self._call(asked, line, request):
+                return
+
+    async def _call(self, asked: Asked, line: Line, request: Any) -> bool:
+        """
+        One call, paid for: whether it was answered. If not, `asked.error` says why.
+        """
+        reservation, asked.reservation = asked.reservation, None
+        if reservation is None:
+            reservation = await self.reserve(request)
+        asked.calls += 1
+        usage: Usage | None = None
+        model: str | None = None
+        try:
+            if self.stream:
+                reply = await self._stream(asked, line, request)
+            else:
+                reply = await line.reply(request, self.timeouts)
+            if reply is None:
+                assert asked.error is not None
+                usage = usage_of(asked.error)
+                return False
+            asked.replies.append(reply)
+            usage, model = reply.usage, reply.model
+        except Exception as error:
+            usage = usage_of(error)
+            raise
+        else:
+            return True
+        finally:
+            if usage is None and (partial := asked.partial) is not None:
+                usage = partial.usage
+            reservation.settle(usage, model)
+
+    async def _stream(self, asked: Asked, line: Line, request: Any) -> Any:
+        """
+        One call as a stream: the reply, or None.
+
+        An error is not raised: its traceback would hold this frame, and that the stream.
+        """
+        kind: Kind[Any, Any] = CHAT if isinstance(request, ChatRequest) else TEXT
+        stream = asked.stream = line.stream(request, self.timeouts, kind)
+        if self.stream is True:
+            stream._choose(feed_tokens)
+        try:
+            # Not as a reader waits, who may give up and come again: that takes a task.
+            await stream._begin()
+            while True:
+                while stream._ready:
+                    held_back = self.tell(asked, stream._ready.popleft())
+                    if held_back is not None:
+                        await held_back
+                if stream.outcome is not None:
+                    break
+                await stream.advance()
+            if stream.error is None:
+                # To the end of the body: its connection can be used again.
+                await stream.advance()
+                return stream.reply
+            assert isinstance(stream.error, Exception)
+            asked.error = stream.error
+            return None
+        finally:
+            stream.abort("its row was cancelled")
+            asked.outcome = stream.outcome
 
 
-def _row(asked: Asked, error: Exception | None = None) -> Row[Any]:
-    return Row(
-        id=asked.id,
-        index=asked.index,
-        request=asked.item,
-        replies=tuple(asked.replies),
-        error=error,
-    )
-
-
-# Before anything is sent -------------------------------------------------------------
-
-
-def asking(line: Line, arguments: Mapping[str, Any]) -> Asking:
+def asking(
+    line: Line,
+    arguments: Mapping[str, Any],
+    *,
+    ledger: Ledger,
+    stream: Streaming,
+    tell: Tell,
+) -> Asking:
     """
     What was given for all rows, checked: what no row could be asked with is refused here.
 
     Raises:
         TypeError: A name that no request has.
         InvalidRequestError: A value that no request could be sent with.
-        ConfigurationError: Clocks that cannot be.
+        ConfigurationError: Clocks that cannot be; or a model that has no price, where the
+            budget is in money.
     """
-    fields = {name: arguments[name] for name in arguments if name not in _CLOCKS}
+    fields = {name: arguments[name] for name in arguments if name not in CLOCKS}
+    settings = line.settings
     asking = Asking(
-        line=line,
+        line=attrs.evolve(
+            line, settings=attrs.evolve(settings, lane=settings.lane or "batch")
+        ),
         fields=fields,
         timeouts=check_timeouts(
-            arguments.get("timeouts"), arguments.get("timeout"), line.settings.timeouts
+            arguments.get("timeouts"), arguments.get("timeout"), settings.timeouts
         ),
+        ledger=ledger,
+        stream=stream,
+        tell=tell,
     )
-    _check_names(fields)
-    _check_values(line, fields)
+    check_names(fields)
+    check_values(line, fields)
+    if isinstance(model := fields.get("model"), str):
+        ledger.check(model)
     return asking
-
-
-_NAMES: Final[Mapping[type[ChatRequest | CompletionRequest], frozenset[str]]] = {
-    ChatRequest: frozenset(ChatFields.__annotations__),
-    CompletionRequest: frozenset(CompletionFields.__annotations__),
-}
-
-
-def _check_names(fields: Mapping[str, Any]) -> None:
-    known = _NAMES[ChatRequest] | _NAMES[CompletionRequest]
-    for name in fields:
-        if name in _SAID:
-            msg = (
-                f"{name} is what each of the requests brings, not an argument of map()"
-            )
-            raise TypeError(msg)
-        if name == "stream":
-            msg = (
-                "map() has no argument 'stream': a row comes when its answer is whole;"
-                " chat.completions.stream() gives one answer's tokens as they come"
-            )
-            raise TypeError(msg)
-        if name not in known:
-            candidates = known - _SAID | _CLOCKS | _OF_MAP
-            close = difflib.get_close_matches(name, candidates, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            msg = (
-                f"map() has no argument {name!r}{hint} "
-                "(what the builders do not have goes into extra_body)"
-            )
-            raise TypeError(msg)
-
-
-def _check_values(line: Line, fields: Mapping[str, Any]) -> None:
-    """
-    Try each kind of request: what none could be sent with would fail row by row.
-    """
-    kinds = [kind for kind in _NAMES if fields.keys() <= _NAMES[kind]]
-    if not kinds:
-        chat, text = (min(fields.keys() - names) for names in _NAMES.values())
-        msg = f"map() got {chat!r}, which no chat has, and {text!r}, which no text has"
-        raise TypeError(msg)
-    problems = []
-    for kind in kinds:
-        try:
-            line.bind(kind, None, {**_said(kind, line), **fields})
-        except InvalidRequestError as error:
-            problems.append(error)
-        else:
-            return
-    raise problems[0]
-
-
-def _said(kind: type[Any], line: Line) -> dict[str, Any]:
-    """
-    What a request of this kind cannot be without.
-    """
-    endpoint = getattr(line.settings.service, kind.endpoint)
-    said: dict[str, Any] = {"messages": [user("…")]}
-    if kind is CompletionRequest:
-        said = {"prompt": "…"}
-    if endpoint is not None and endpoint.model is None:
-        said["model"] = "…"
-    return said

@@ -1,181 +1,87 @@
 """
-Many answers to one request: split over as many calls as the service's limit demands.
+Many answers to one request: awaited, looped over as they finish, or judged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Coroutine,
-    Generator,
-    Mapping,
-    Sequence,
-)
-from typing import Any, Final, Generic, TypeVar, final
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar, final
 
 import attrs
 
-from .._chunks import CHAT, TEXT
-from .._errors import (
-    APIError,
-    APIResponseValidationError,
-    InvalidRequestError,
-    StreamConsumedError,
-)
-from .._line import Line, prompts_of
+from .._errors import StreamAbortedError, StreamConsumedError, WrongLoopError
+from .._line import Line
 from .._replies import ChatChoice, ChatReply, CompletionChoice, CompletionReply
-from .._requests import ChatRequest, CompletionRequest, endpoint_of
-from .._services import Range
-from .._values import Usage, counted
-from ._sums import partial_of, summed
+from .._values import Token, Usage, counted
+from ._allowance import Allowance
+from ._calls import Calls
+from ._shares import CLOCKS, Request, Share, check_seed, split, whole_of
 from ._tasks import wind_up
 
 
-Request = ChatRequest | CompletionRequest
-
 ReplyT = TypeVar("ReplyT", bound=ChatReply | CompletionReply)
 ChoiceT = TypeVar("ChoiceT", bound=ChatChoice | CompletionChoice)
-R = TypeVar("R", bound=Request)
+ItemT = TypeVar("ItemT")
 
-AT_ONCE: Final = 64
+UNREAD: Final = 256
 """
-Calls of one fan-out that are under way at the same time.
-"""
-
-MAX_SEED: Final = 2**63 - 1
-"""
-What servers that take any seed keep it in.
-"""
-
-_CLOCKS: Final = frozenset({"timeouts", "timeout"})
-
-
-# One request, many calls -------------------------------------------------------------
-
-
-def shares(request: R, n: int, limit: int | None = None) -> list[R]:
-    """
-    One request for *n* choices, as requests for at most *limit* each.
-
-    Each has its own `n`, and, where the request has a seed, that seed plus the number of
-    choices before it, as the same seed would give the same choices again.
-
-    Raises:
-        InvalidRequestError: The request cannot be split.
-    """
-    return [share.request for share in _split(request, range(n), limit)]
-
-
-@attrs.frozen
-class _Share:
-    """
-    Some of the choices that are wanted: one call.
-    """
-
-    whole: Any
-    """
-    The request that is shared.
-    """
-
-    places: Sequence[int]
-    """
-    The numbers of its choices.
-    """
-
-    prompt: int = 0
-    """
-    The number of its prompt.
-    """
-
-    @property
-    def request(self) -> Any:
-        """
-        What this call sends.
-        """
-        changes = {"n": len(self.places)}
-        if isinstance(self.whole.seed, int):
-            changes["seed"] = self.whole.seed + self.places[0]
-        return self.whole.evolve(**changes)
-
-
-def _split(
-    whole: Request, places: Sequence[int], limit: int | None, prompt: int = 0
-) -> list[_Share]:
-    size = limit or len(places)
-    parts = [places[at : at + size] for at in range(0, len(places), size)]
-    for name in ("n", "seed"):
-        if name in (whole.extra_body or ()):
-            raise InvalidRequestError(
-                f"extra_body.{name}: every call would get the same; pass {name}=...",
-                field=f"extra_body.{name}",
-            )
-    best_of = getattr(whole, "best_of", None)
-    if best_of and (len(parts) > 1 or (parts and places[0] > 0)):
-        raise InvalidRequestError(
-            f"best_of = {best_of}: {counted(len(places), 'choice')} take"
-            f" {counted(len(parts), 'call')}, and each would have a best of its own",
-            field="best_of",
-        )
-    return [_Share(whole, part, prompt) for part in parts]
-
-
-_Call = Callable[[_Share], Awaitable[list[_Share]]]
-"""
-Makes one call, and returns those that turn out to be needed besides.
+Tokens that may wait for the reader; beyond that nothing more is read of the streams.
 """
 
 
-# The fan-out -------------------------------------------------------------------------
-
-
-@final
-class FanOut(Generic[ReplyT, ChoiceT]):
+class Fan(Generic[ReplyT, ChoiceT]):
     """
-    One request's *n* choices, over as many calls as it takes.
-
-    `await` it for one reply with all of them, or its `first(...)` for one that will do: it
-    is used once. Nothing is sent before. `asyncio.gather` and `wait_for` take it as it is;
-    `asyncio.create_task` takes coroutines only, so there it is `ensure_future`.
+    What `FanOut` and `TokenFanOut` have in common: all but what a loop over them gives.
     """
+
+    _gives_tokens: ClassVar[bool]
 
     def __init__(
-        self, line: Line, request: Request | None, arguments: Mapping[str, Any]
+        self, line: Line, request: Request | str | None, arguments: Mapping[str, Any]
     ) -> None:
         """
         Made by `client.fan_out(...)`.
         """
-        whole = _whole(request, arguments)
-        if not isinstance(whole.n, int):
-            raise InvalidRequestError(
-                "n: how many choices are wanted? pass n=...", field="n"
-            )
-        self._n = whole.n
-        self._limit = _limit(line, whole)
-        _check_seed(line, whole)
-        first = _split(whole, range(self._n), self._limit)[0].request
-        clocks = {name: arguments[name] for name in _CLOCKS if name in arguments}
-        self._request: Any
-        self._request, self._timeouts = line.bind(type(first), first, clocks)
-        self._line = line
-        self._used = False
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._over = asyncio.Event()
-        self._error: BaseException | None = None
-        self._came: dict[int, Any] = {}
-        self._replies: list[tuple[int, Any]] = []
+        whole = whole_of(request, arguments)
+        self._n: int = whole.n
+        check_seed(line, whole)
+        most = Allowance(line, whole).documented
+        first = split(whole, range(self._n), most)[0].request
+        clocks = {name: arguments[name] for name in CLOCKS if name in arguments}
+        bound: Any
+        bound, timeouts = line.bind(type(first), first, clocks)
+        # Whether it was used; whether by loops; whether they are in `async with`.
+        self._used = self._looped = self._entered = False
+        # What whoever reads on is told, where all is over and was not all.
+        self._why = ""
+        # What waits for the reader.
+        self._items: deque[Any] = deque()
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._calls = Calls(line, bound, timeouts, self._n, when_over=self._news.set)
 
     @property
     def choices(self) -> Sequence[ChoiceT]:
         """
-        The choices that have come so far, in the order of their numbers; after an error
-        they are what was paid for.
+        The choices that are finished so far, in the order of their numbers; after an error,
+        or when the fan-out was left, they are what was paid for.
         """
-        return tuple(self._came[index] for index in sorted(self._came))
+        return self._calls.choices
+
+    @property
+    def usage(self) -> Usage:
+        """
+        What it has cost so far, over all calls. Its `source` is "estimated" while calls are
+        under way, and where some were cancelled or a server does not count.
+        """
+        return self._calls.usage
+
+    # Awaited -------------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, ReplyT]:
         """
@@ -200,7 +106,8 @@ class FanOut(Generic[ReplyT, ChoiceT]):
         Wait for the first choice that will do; None if none of them will.
 
         The answers are streamed, and each choice is judged as soon as it is finished. When
-        one will do all others are cancelled, and their connections closed, at once.
+        one will do all others are cancelled, and their connections closed, at once: it needs
+        no `async with`.
 
         Args:
             predicate: Is given a choice, and says whether it will do: by a true or false
@@ -223,162 +130,234 @@ class FanOut(Generic[ReplyT, ChoiceT]):
             if verdict:
                 raise _Found(choice)
 
-        async def listen(share: _Share) -> list[_Share]:
-            return await self._listen(share, judge)
+        async def finished(choice: ChoiceT) -> None:
+            self._calls.start(judge(choice))
 
         try:
-            await self._run(listen)
+            await self._run(finished)
         except _Found as found:
             choice: ChoiceT = found.choice
             return choice
         return None
 
-    def __repr__(self) -> str:
-        wanted = counted(self._n, "choice")
-        return f"<{type(self).__name__} of {wanted}, {len(self._came)} there>"
-
-    # Small print ---------------------------------------------------------------------
-
     async def _all(self) -> ReplyT:
-        try:
-            await self._run(self._ask)
-        except APIError as error:
-            if self._came:
-                # Nobody may hold the fan-out itself.
-                error.partial = partial_of(self.choices, self._usage())
-            raise
+        await self._run(_kept if self._gives_tokens else None)
+        replies = self._calls.replies
         # Among the later ones are those that took what the first ones left.
-        first = next(reply for index, reply in self._replies if index == 0)
-        attempts = sum(reply.meta.attempts for _, reply in self._replies)
+        first = next(reply for index, reply in replies if index == 0)
+        attempts = sum(reply.meta.attempts for _, reply in replies)
+        attempts += self._calls.refusals
         reply: ReplyT = attrs.evolve(
             first,
             choices=self.choices,
-            usage=self._usage(),
+            usage=self.usage,
             meta=attrs.evolve(first.meta, attempts=attempts),
         )
         return reply
 
-    async def _run(self, call: _Call) -> None:
+    async def _run(self, finished: Callable[[Any], Any] | None) -> None:
         """
-        Make all calls, and those that turn out to be needed. The first error ends the rest.
+        Make all calls, and those that turn out to be needed, and wait for them.
 
-        No task group: in one that is ending already, Python 3.11 and 3.12 lose the caller's
-        own cancellation.
+        Args:
+            finished: Is told of each choice in streams; None: plain calls will do.
         """
-        if self._used:
-            raise StreamConsumedError(
-                "this fan-out has been used: it is awaited once, or its first() is"
-            )
-        self._used = True
+        self._take()
+        calls = self._calls
+
+        async def listen(share: Share) -> Sequence[int]:
+            assert finished is not None
+            return await calls.listen(share, finished)
+
         try:
-            for share in self._shares():
-                self._start(self._make(call, share))
-            await self._over.wait()
+            calls.begin(listen if finished else calls.ask, streamed=bool(finished))
+            await calls.over.wait()
         finally:
-            self._over.set()
-            for task in self._tasks:
-                task.cancel()
-            error, self._error = self._error, None
-            await wind_up(self._tasks)
+            calls.end()
+            error, calls.error = calls.error, None
+            await wind_up(calls.tasks)
+        if error is None and self._why:
+            error = StreamAbortedError(self._why)
         if error is not None:
             try:
                 raise error
             finally:
                 del error  # whose traceback knows this frame
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._left)
+    def _take(self) -> None:
+        if self._used:
+            raise StreamConsumedError(
+                "this fan-out has been used: it is awaited, looped over or asked for its"
+                " first() once; several loops over it need one `async with`"
+            )
+        if self._why:
+            raise StreamAbortedError(self._why)
+        self._used = True
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = _what_ended(task)
-        if self._over.is_set():
-            return
-        self._error = error
-        if error is not None or not self._tasks:
-            self._over.set()
+    # Looped over ---------------------------------------------------------------------
 
-    async def _make(self, call: _Call, share: _Share) -> None:
-        async with self._slots:
-            more = await call(share)
-        for one in more:
-            self._start(self._make(call, one))
+    def _reader(self) -> AsyncIterator[Any]:
+        if not (self._looped and self._entered):
+            self._take()
+            self._looped = True
+        return _Items(self)
 
-    async def _ask(self, share: _Share) -> list[_Share]:
+    async def _next(self) -> Any:
         """
-        A plain call; returns those that it leaves to be made.
+        The next item, for the readers; cancelling loses none.
         """
-        reply = await self._line.reply(share.request, self._timeouts)
-        self._replies.append((self._index(share, 0), reply))
-        # Some servers number them in their own way, or not at all: their order counts.
-        choices = sorted(reply.choices, key=lambda choice: choice.index)
-        for at, choice in enumerate(choices[: len(share.places)]):
-            self._keep(choice, self._index(share, at))
-        return self._rest(share, share.places[len(choices) :], len(choices))
+        calls = self._calls
+        if calls.loop is None:
+            if not self._why:
+                calls.begin(self._hear, streamed=True)
+        elif calls.loop is not asyncio.get_running_loop():
+            raise WrongLoopError(
+                "this fan-out was begun on another event loop: read it there"
+            )
+        while not self._items:
+            if calls.over.is_set():
+                await wind_up(calls.tasks)
+                raise self._ending()
+            self._news.clear()
+            await self._news.wait()
+        self._room.set()
+        return self._items.popleft()
 
-    async def _listen(
-        self, share: _Share, judge: Callable[[ChoiceT], Coroutine[Any, Any, None]]
-    ) -> list[_Share]:
-        """
-        The same as a stream; each choice is judged when it is finished.
-        """
-        kind: Any = CHAT if isinstance(share.whole, ChatRequest) else TEXT
-        waiting = set(range(len(share.places)))
-        going = True
-        async with self._line.stream(share.request, self._timeouts, kind) as stream:
-            while going:
-                going = await stream.advance()
-                finished = {at for at in waiting if stream.ending(at) is not None}
-                if not going:
-                    # Some gateways send no finish reason.
-                    finished = waiting & {one.index for one in stream.partial.choices}
-                if finished:
-                    waiting -= finished
-                    for choice in stream.reply.choices:
-                        if choice.index in finished:
-                            index = self._index(share, choice.index)
-                            self._start(judge(self._keep(choice, index)))
-            left = [share.places[at] for at in sorted(waiting)]
-            given = len(share.places) - len(left)
-            if not given:
-                raise APIResponseValidationError(
-                    "no choice of the stream has a number below"
-                    f" {len(share.places)}, which is how many were asked for",
-                    meta=stream.meta,
-                )
-            return self._rest(share, left, given)
+    async def _hear(self, share: Share) -> Sequence[int]:
+        token = self._put_token if self._gives_tokens else None
+        return await self._calls.listen(share, self._put, token)
 
-    def _keep(self, choice: Any, index: int) -> Any:
-        self._came[index] = kept = attrs.evolve(choice, index=index)
-        return kept
+    async def _put_token(self, token: Token) -> None:
+        while len(self._items) >= UNREAD:
+            self._room.clear()
+            await self._room.wait()
+        await self._put(token)
 
-    def _index(self, share: _Share, at: int) -> int:
-        return share.places[at] + share.prompt * self._n
+    async def _put(self, item: Any) -> None:
+        self._items.append(item)
+        self._news.set()
 
-    def _rest(self, share: _Share, left: Sequence[int], given: int) -> list[_Share]:
+    def _ending(self) -> BaseException:
         """
-        The calls for what a server left out, each for as many as it does give.
+        What the reader gets after the last item: an error once, as it would hold on to us,
+        and we to it.
         """
-        return _split(share.whole, left, given, share.prompt)
+        error, self._calls.error = self._calls.error, None
+        if error is None:
+            return StreamAbortedError(self._why) if self._why else StopAsyncIteration()
+        self._why = f"this fan-out has ended, with {type(error).__name__}: {error}"
+        return error
 
-    def _shares(self) -> list[_Share]:
-        """
-        The calls, each for one prompt: what a choice's number means where there are several
-        is for every server to say, and whose texts they are must not be guessed.
-        """
-        prompts = [self._request]
-        if prompts_of(self._request) > 1:
-            prompts = [self._request.evolve(prompt=one) for one in self._request.prompt]
-        return [
-            share
-            for number, request in enumerate(prompts)
-            for share in _split(request, range(self._n), self._limit, number)
-        ]
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        return self
 
-    def _usage(self) -> Usage:
-        return summed([reply.usage for _, reply in self._replies])
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """
+        End it: what is under way is cancelled, and its connections are closed.
+
+        Returns when all of it has ended. Twice is fine. Whoever reads on gets
+        `StreamAbortedError`; `choices` and `usage` stay.
+        """
+        if self._calls.loop not in (None, asyncio.get_running_loop()):
+            raise WrongLoopError(
+                "this fan-out was begun on another event loop: close it there"
+            )
+        self._close()
+        await wind_up(self._calls.tasks)
+
+    def _close(self) -> None:
+        calls = self._calls
+        if calls.tasks or self._items or not calls.over.is_set():
+            self._why = self._why or "the fan-out was closed before its end"
+            calls.error = None
+            self._items.clear()
+        calls.end()
+
+    def _abandon(self) -> None:
+        """
+        The reader is gone without a word; in `async with` that says nothing. This may run on
+        any thread, in the middle of anything, so all is left to the loop's next turn.
+        """
+        loop = self._calls.loop
+        if loop is not None and not self._entered:
+            # Of a loop that is closed all tasks have ended.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._close)
+
+    def __repr__(self) -> str:
+        wanted = counted(self._n, "choice")
+        return f"<{type(self).__name__} of {wanted}, {len(self.choices)} there>"
+
+
+@final
+class FanOut(Fan[ReplyT, ChoiceT]):
+    """
+    One request's *n* choices, over as many calls as it takes.
+
+    It is used once, and nothing is sent before: `await` it for one reply with all of them,
+    ask for the `first(...)` that will do, or loop over them as they finish. `asyncio.gather`
+    and `wait_for` take it as it is; `asyncio.create_task` takes coroutines only, so there it
+    is `ensure_future`.
+
+    Loop over it in `async with`: whatever ends the block cancels what is under way and closes
+    its connections before the block is left. A bare `async for` does the same soon after its
+    loop is left. `choices` is what came, `usage` what it cost, before the end and after it.
+
+    A server that gives fewer choices than it is asked for, or refuses a call for its `n`, is
+    asked for the rest side by side. The client and its copies remember that for the model, so
+    that the next fan-out asks in the right way from its beginning.
+    """
+
+    _gives_tokens = False
+
+    def __aiter__(self) -> AsyncIterator[ChoiceT]:
+        """
+        Each choice as it finishes, whole; its `index` is its number.
+
+        The first call that fails ends the others. Its error comes after the choices that were
+        finished, with all that had come in its `partial`, what was cut short included.
+        Cancelling the wait for a choice loses none.
+
+        Raises:
+            APIError: A call failed.
+            StreamAbortedError: It was closed before its end, or has told its error.
+            StreamConsumedError: It has been used before.
+        """
+        return self._reader()
+
+
+@final
+class TokenFanOut(Fan[ReplyT, ChoiceT]):
+    """
+    The same as `FanOut`, but that a loop over it gives the tokens as well.
+    """
+
+    _gives_tokens = True
+
+    def __aiter__(self) -> AsyncIterator[Token | ChoiceT]:
+        """
+        Each token as it comes, and each choice when it is finished, after its last token:
+        the `index` of either is the number of the choice.
+
+        A reader that is slow slows the server down: of more than 256 tokens that wait nothing
+        is read. Else as a loop over `FanOut`.
+        """
+        return self._reader()
+
+
+async def _kept(choice: Any) -> None:
+    """
+    A choice is kept, and that is enough.
+    """
 
 
 class _Found(Exception):
@@ -391,64 +370,29 @@ class _Found(Exception):
         self.choice = choice
 
 
-def _what_ended(task: asyncio.Task[None]) -> BaseException | None:
+@final
+class _Items(Generic[ItemT]):
     """
-    Why a task has ended, where it is not done.
+    A loop over a fan-out: without `async with`, leaving it closes the fan-out.
+
+    CPython collects this object at `break`, as nothing but the loop refers to it.
     """
-    if task.cancelled():
-        return RuntimeError(
-            "somebody cancelled a call of this fan-out, or what its predicate waits for"
-        )
-    return task.exception()
 
+    __slots__ = ("_fan",)
 
-# What is asked for -------------------------------------------------------------------
+    def __init__(self, fan: Fan[Any, Any]) -> None:
+        self._fan = fan
 
+    def __aiter__(self) -> Self:
+        return self
 
-def _whole(request: Any, arguments: Mapping[str, Any]) -> Any:
-    """
-    The request with its keywords.
-    """
-    fields = {name: arguments[name] for name in arguments if name not in _CLOCKS}
-    if isinstance(request, (ChatRequest, CompletionRequest)):
-        return request.evolve(**fields) if fields else request
-    if request is not None:
-        kind = type(request).__name__
-        msg = f"expected a ChatRequest or a CompletionRequest, got {kind}"
-        raise TypeError(msg)
-    if "messages" in fields:
-        return ChatRequest(**fields)
-    if "prompt" in fields:
-        return CompletionRequest(**fields)
-    msg = "fan_out() needs a request, or messages=[...], or prompt=..."
-    raise TypeError(msg)
+    async def __anext__(self) -> ItemT:
+        try:
+            item: ItemT = await self._fan._next()
+            return item
+        finally:
+            # Whoever keeps a cancellation keeps its frames: not us with them.
+            del self
 
-
-def _limit(line: Line, request: Request) -> int | None:
-    """
-    How many choices one call may ask for. It holds with `validate="off"`, too, which lifts
-    checks: here nothing is refused, and the choices come all the same.
-    """
-    documented = endpoint_of(request, line.settings.service).limits.get("n")
-    if isinstance(documented, Range) and documented.high is not None:
-        return int(documented.high)
-    return None
-
-
-def _check_seed(line: Line, whole: Any) -> None:
-    """
-    The last choice's seed must be one as well.
-    """
-    if not isinstance(whole.seed, int):
-        return
-    highest: float = MAX_SEED
-    documented = endpoint_of(whole, line.settings.service).limits.get("seed")
-    if line.settings.validate != "off" and isinstance(documented, Range):
-        highest = highest if documented.high is None else documented.high
-    last = whole.seed + whole.n - 1
-    if whole.seed <= highest < last:
-        raise InvalidRequestError(
-            f"seed = {whole.seed}: each choice has its own, and that of the last of"
-            f" {whole.n} would be {last}; expected one of at most {highest}",
-            field="seed",
-        )
+    def __del__(self) -> None:
+        self._fan._abandon()

@@ -1,5 +1,5 @@
 """
-What goes into a job and what comes out of it: items, conversations, rows.
+What goes into a job and what comes out of it: items, conversations, tokens, rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .. import _checks as check
 from .._errors import InvalidRequestError
 from .._replies import ChatReply, CompletionReply
 from .._requests import ChatRequest, CompletionRequest
-from .._values import Message, counted, user
+from .._values import Message, Outcome, Token, counted, user
 
 
 Said = str | Message | Mapping[str, Any]
@@ -97,6 +97,40 @@ Id = str | int
 ReplyT = TypeVar("ReplyT", bound=ChatReply | CompletionReply)
 
 
+@attrs.define
+class RowToken:
+    """
+    One piece of one row's answer: treat it as frozen.
+    """
+
+    id: str
+    """
+    The row's id.
+    """
+
+    index: int
+    """
+    The row's place among the requests.
+    """
+
+    token: Token
+    """
+    The piece; its own `index` says which of *n* choices it belongs to.
+    """
+
+    turn: int = 0
+    """
+    Which answer of a conversation, from 0.
+    """
+
+    @property
+    def text(self) -> str:
+        """
+        The piece's text; "" where the model was only thinking.
+        """
+        return self.token.text
+
+
 @attrs.frozen(kw_only=True, repr=False)
 class Row(Generic[ReplyT]):
     """
@@ -126,7 +160,35 @@ class Row(Generic[ReplyT]):
 
     error: Exception | None = None
     """
-    What went wrong, where something did.
+    What went wrong, where something did. Of a row that was asked as a stream its `partial`
+    holds the text that came.
+    """
+
+    outcome: Outcome = Outcome.FINISHED
+    """
+    How its last call ended. `UNCONFIRMED` is an answer that the server never said to be
+    whole. `CANCELLED`: the job was left before the row's end.
+    """
+
+    attempts: int = 0
+    """
+    HTTP requests, over all calls; 0: it was never asked.
+    """
+
+    calls: int = 0
+    """
+    Calls that were begun: one, or one for each turn of a conversation.
+    """
+
+    seconds: float | None = None
+    """
+    From its first sending to its end, waits between attempts included; None: never sent.
+    """
+
+    first_token: float | None = None
+    """
+    Seconds from the last sending of its last call to the first token; only where rows are
+    asked as streams.
     """
 
     @property
@@ -145,35 +207,6 @@ class Row(Generic[ReplyT]):
             return f"<{where}: {answers}, {counted(tokens, 'token')}>"
         after = f" after {answers}" if self.replies else ""
         return f"<{where}: {type(self.error).__name__}{after}>"
-
-
-@attrs.frozen
-class Asked:
-    """
-    One thing that the source gave.
-    """
-
-    index: int
-
-    id: str
-
-    item: Any
-
-    replies: list[Any] = attrs.field(factory=list)
-    """
-    The answers so far.
-    """
-
-
-def asked(index: int, given: Any) -> Asked:
-    """
-    Tell the id from what it belongs to; what is neither is left to its row's error.
-    """
-    if isinstance(given, tuple) and len(given) == 2:
-        name, item = given
-        if isinstance(name, (str, int)) and not isinstance(name, bool):
-            return Asked(index, str(name), item)
-    return Asked(index, str(index), given)
 
 
 def misfit(index: int, item: Any) -> InvalidRequestError:

@@ -12,6 +12,7 @@ from typing import assert_type
 from horay_async import (
     EMPOWER,
     AsyncHoray,
+    Budget,
     ChatChoice,
     ChatChunk,
     ChatReply,
@@ -21,16 +22,25 @@ from horay_async import (
     CompletionRequest,
     Conversation,
     FanOut,
+    Hedge,
     ImageReply,
     IncompleteStreamError,
     Job,
+    Loser,
     Message,
     ModelList,
     Outcome,
+    Price,
+    Progress,
+    Race,
     RateLimitError,
     Row,
+    RowToken,
     Timeouts,
     Token,
+    TokenFanOut,
+    TokenJob,
+    TokenStream,
     Usage,
     UserInfo,
     system,
@@ -180,6 +190,50 @@ async def mapped(client: AsyncHoray, texts: AsyncIterator[str]) -> None:
             assert_type(either.reply.text, str)
 
 
+async def overnight(client: AsyncHoray, requests: list[ChatRequest]) -> None:
+    """
+    All that a job may be told, and what it tells.
+    """
+
+    def show(progress: Progress) -> None:
+        str(progress.eta)
+
+    job = client.map(
+        requests,
+        concurrency=None,
+        order="input",
+        stream="rows",
+        journal="night.jsonl",
+        retry_failed=True,
+        budget=Budget(tokens=1_000_000, cost=5.0),
+        prices={"*": Price(0.15, 0.6)},
+        on_progress=show,
+        total=9,
+        max_tokens=9,
+    )
+    assert_type(job, Job[ChatReply])
+    async with job:
+        async for row in job:
+            assert_type(row, Row[ChatReply])
+            assert_type(row.outcome, Outcome)
+            assert_type(row.seconds, float | None)
+            assert_type(row.first_token, float | None)
+            assert_type(row.attempts, int)
+    assert_type(job.progress, Progress)
+    assert_type(job.progress.cost, float | None)
+
+    texts = [("a", CompletionRequest(prompt="Once"))]
+    async with client.map(texts, stream=True, concurrency=4) as merged:
+        assert_type(merged, TokenJob[CompletionReply])
+        async for item in merged:
+            assert_type(item, RowToken | Row[CompletionReply])
+            if isinstance(item, RowToken):
+                assert_type(item.token, Token)
+                assert_type(item.text, str)
+            else:
+                assert_type(item.reply, CompletionReply | None)
+
+
 async def fanned_out(client: AsyncHoray) -> None:
     """
     Many answers to one request: a reply or a choice of its kind.
@@ -202,6 +256,52 @@ async def fanned_out(client: AsyncHoray) -> None:
 
     assert_type(await client.fan_out(text).first(fits), CompletionChoice | None)
 
+    assert_type(await client.fan_out("A title?", n=2), ChatReply)
+    async with client.fan_out(request, n=16) as choices:
+        async for choice in choices:
+            assert_type(choice, ChatChoice)
+            assert_type(choice.index, int)
+    assert_type(choices.usage, Usage)
+    async for text_choice in client.fan_out(text, stream=False):
+        assert_type(text_choice, CompletionChoice)
+    async with client.fan_out(request, n=16, stream=True) as tokens:
+        async for item in tokens:
+            assert_type(item, Token | ChatChoice)
+            assert_type((item.index, item.text), tuple[int, str])
+            if isinstance(item, Token):
+                assert_type(item.reasoning, str)
+            else:
+                assert_type(item.message, Message)
+    assert_type(tokens.choices[0].finish_reason, str | None)
+    told: TokenFanOut[CompletionReply, CompletionChoice]
+    told = client.fan_out(prompt="Once", n=2, stream=True)
+    assert_type(await told, CompletionReply)
+
+
+async def raced(client: AsyncHoray) -> None:
+    """
+    Several calls for one answer: the winner's stream, or its reply.
+    """
+    request = ChatRequest(messages=[user("A title?")])
+    stream = client.chat.completions.stream(request)
+    race: Race[ChatReply, ChatChunk] = client.race(["Hello?", stream], max_tokens=9)
+    async with race as winner:
+        assert_type(winner, TokenStream[ChatReply, ChatChunk])
+    assert_type(race.winner, int | None)
+    assert_type(race.losers, tuple[Loser, ...])
+    assert_type(race.losers[0].usage, Usage)
+    assert_type(race.errors, tuple[Exception, ...])
+    assert_type(race.usage, Usage)
+    text = CompletionRequest(prompt="Once")
+    assert_type(await client.race([text, text], echo=True), CompletionReply)
+    hedge: Hedge[ChatReply, ChatChunk] = client.hedge(request, after=1.5, timeout=9.0)
+    assert_type(hedge.hedged, bool)
+    assert_type(await hedge, ChatReply)
+    assert_type(await client.hedge("Hello?", after="p95", at_most=0.1), ChatReply)
+    assert_type(await client.hedge(messages=[user("Hi")], after=1), ChatReply)
+    assert_type(await client.hedge(text, after=1), CompletionReply)
+    assert_type(await client.hedge(prompt="Once", after=1), CompletionReply)
+
 
 async def mistaken(client: AsyncHoray) -> None:
     """
@@ -211,8 +311,14 @@ async def mistaken(client: AsyncHoray) -> None:
     await client.chat.completions.create(massages=[])  # type: ignore[call-overload]
     client.map(["Hello?"], temprature=1)  # type: ignore[call-overload]
     client.map(["Hello?"], order="any")  # type: ignore[call-overload]
+    client.map(["Hello?"], stream="tokens")  # type: ignore[call-overload]
+    client.map(["Hello?"], budget=5)  # type: ignore[call-overload]
     client.map([7])  # type: ignore[list-item]
-    client.fan_out("Hello?", n=2)  # type: ignore[call-overload]
+    client.fan_out(["Hello?"], n=2)  # type: ignore[call-overload]
+    client.fan_out("Hello?", n=2, stream="yes")  # type: ignore[call-overload]
+    await client.race([7])  # type: ignore[list-item]
+    await client.hedge("Hello?")  # type: ignore[call-overload]
+    await client.hedge("Hello?", after="p99")  # type: ignore[call-overload]
     AsyncHoray("a key by position")  # type: ignore[call-arg]
     AsyncHoray(timeout="soon")  # type: ignore[arg-type]
     ChatRequest(messages=[user("a")], temperature="hot")  # type: ignore[arg-type]
