@@ -9,6 +9,10 @@ import threading
 
 from pathlib import Path
 
+import pytest
+
+from horay_async.cli import main
+
 
 @contextlib.contextmanager
 def emulating(**options):
@@ -35,6 +39,20 @@ def emulating(**options):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.fixture
+def command(capfd, monkeypatch):
+    """
+    Runs a command in this process, which is quicker: exit code, stdout, stderr.
+    """
+    monkeypatch.setenv("HORAY_API_KEY", "a-key")
+
+    def run(*words):
+        code = main(list(map(str, words)))
+        return code, *capfd.readouterr()
+
+    return run
 
 
 def write_lines(path, *lines):

@@ -139,7 +139,7 @@ async def test_reader(tmp_path):
     """
     path = tmp_path / "in"
     path.write_bytes(PLAIN)
-    with LineReader(path.open("rb")) as lines:
+    with LineReader(path.open("rb"), "x", numbered) as lines:
         assert await lines.peek() == LINES[0]
         assert [line async for line in lines] == LINES
         assert await lines.peek() is None
@@ -149,7 +149,7 @@ async def test_reader_that_fails():
     """
     What came before an error was given; after it there is nothing.
     """
-    with LineReader(io.BufferedReader(Failing(b"a\nb")), "x") as lines:
+    with LineReader(io.BufferedReader(Failing(b"a\nb")), "x", numbered) as lines:
         assert await anext(lines) == (1, b"a")
         with pytest.raises(Failure, match="cannot read x: Input/output error"):
             await anext(lines)
@@ -161,7 +161,7 @@ async def test_reader_shared():
     Tasks that pull at once get each line once, and all of them get the end.
     """
     source, sink = os.pipe()
-    with LineReader(os.fdopen(source, "rb")) as lines:
+    with LineReader(os.fdopen(source, "rb"), "x", numbered) as lines:
 
         async def pull():
             return [number async for number, _ in lines]
@@ -180,7 +180,7 @@ async def test_reader_waits_for_nobody():
     Waiting for a silent pipe can be cancelled, and what comes later harms nobody.
     """
     source, sink = os.pipe()
-    with LineReader(os.fdopen(source, "rb")) as lines:
+    with LineReader(os.fdopen(source, "rb"), "x", numbered) as lines:
         waiting = asyncio.ensure_future(anext(lines))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -194,14 +194,14 @@ async def test_reader_ended():
     Whoever waits for a line learns that there will be none.
     """
     source, sink = os.pipe()
-    with LineReader(os.fdopen(source, "rb")) as lines:
+    with LineReader(os.fdopen(source, "rb"), "x", numbered) as lines:
         os.write(sink, b"a\nb\n")
         assert await anext(lines) == (1, b"a")
         lines.end()
         assert [line async for line in lines] == []
     os.close(sink)
     source, sink = os.pipe()
-    with LineReader(os.fdopen(source, "rb")) as lines:
+    with LineReader(os.fdopen(source, "rb"), "x", numbered) as lines:
         waiting = asyncio.ensure_future(anext(lines, None))
         await asyncio.sleep(0)
         lines.end()

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from batching import emulating, results, text_of, write_lines
+from batching import command, emulating, results, text_of, write_lines
 from horay_async.emulator import Answer
 from shell import WAIT, horay, start
 
+
+__all__ = ["command"]
 
 MANY = [{"prompt": f"prompt {number}"} for number in range(100)]
 
@@ -43,7 +45,7 @@ def test_refused_key(server, many, tmp_path):
     words = "batch", many, "-o", target, *server.words, "--concurrency", 2
     code, _, err = horay(*words, env={"HORAY_API_KEY": "bad-key"})
     assert code == 1
-    said, lines, _ = err.splitlines()
+    said, lines, *_ = err.splitlines()
     assert said.startswith("horay: 401 from Horay: ")
     assert "is HORAY_API_KEY right?" in said
     assert lines.startswith("horay: stopped; 100 lines: 0 answered, ")
@@ -56,7 +58,7 @@ def test_refused_key(server, many, tmp_path):
 @pytest.mark.parametrize(
     "refused", [refusal(402), refusal(429, code="insufficient_quota")]
 )
-def test_no_credit(server, many, tmp_path, refused):
+def test_no_credit(server, many, tmp_path, refused, command):
     """
     Without credit no more is asked, but what is under way may be paid: it is waited for.
     """
@@ -75,9 +77,9 @@ def test_no_credit(server, many, tmp_path, refused):
     server.script(None, refuse, answer, *[refused] * 97)
     target = tmp_path / "out.jsonl"
     words = "batch", many, "-o", target, *server.words, "--concurrency", 2
-    code, _, err = horay(*words, "--max-retries", 0)
+    code, _, err = command(*words, "--max-retries", 0)
     assert code == 1
-    said, lines, _ = err.splitlines()
+    said, lines, *_ = err.splitlines()
     assert said.startswith(f"horay: {refused.status} from Horay: no")
     assert "100 lines: 2 answered, " in lines
     assert " empty account" in lines
@@ -89,7 +91,7 @@ def test_no_credit(server, many, tmp_path, refused):
     assert len(answers) == len(server.requests)
 
 
-def test_no_credit_half_way(server, tmp_path):
+def test_no_credit_half_way(server, tmp_path, command):
     """
     The answers that a conversation got before the credit was used up are in its result.
     """
@@ -101,7 +103,7 @@ def test_no_credit_half_way(server, tmp_path):
     server.script(*[choose] * 102)
     turns = {"turns": ["a", "b"]}
     source = write_lines(tmp_path / "in", turns, turns, *MANY)
-    code, out, _ = horay("batch", source, *server.words, "--concurrency", 2)
+    code, out, _ = command("batch", source, *server.words, "--concurrency", 2)
     assert code == 1
     for name in ("line-1", "line-2"):
         line = results(out)[name]
@@ -109,7 +111,7 @@ def test_no_credit_half_way(server, tmp_path):
         assert len(line["turns"]) == 1
 
 
-def test_no_connection(many, tmp_path):
+def test_no_connection(many, tmp_path, command):
     """
     Where nobody listens the first line tells, and no hundred others.
     """
@@ -118,9 +120,9 @@ def test_no_connection(many, tmp_path):
     target = tmp_path / "out.jsonl"
     url = f"http://127.0.0.1:{port}/v1"
     words = "batch", many, "-o", target, "--base-url", url, "--service", "horay"
-    code, _, err = horay(*words, "--max-retries", 0, "--concurrency", 4)
+    code, _, err = command(*words, "--max-retries", 0, "--concurrency", 4)
     assert code == 1
-    said, lines, _ = err.splitlines()
+    said, lines, *_ = err.splitlines()
     assert said.startswith(f"horay: cannot connect to 127.0.0.1:{port}: ")
     assert f"is {url} right" in said
     assert "0 answered" in lines
@@ -231,9 +233,9 @@ def test_interrupted_in_the_middle_of_a_conversation(server, tmp_path, order):
     }
     texts = [turn["choices"][0]["message"]["content"] for turn in line["turns"]]
     assert texts == ["one", "two"]
-    said, _ = err.splitlines()
+    said, *_ = err.splitlines()
     assert said == (
-        "horay: stopped; 3 lines: 0 answered, 1 failed (1 interrupted conversation), "
+        "horay: stopped; 3 lines: 0 answered, 1 failed (1 interrupted line), "
         "2 not answered"
     )
 
@@ -283,12 +285,12 @@ def test_closed_pipe(server, many):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("as_json", [False, True])
-def test_full_disk(server, many, as_json):
+def test_full_disk(server, many, as_json, command):
     """
     Answers that cannot be written end the batch with one sentence.
     """
     words = "batch", many, "-o", "/dev/full", *server.words, "--concurrency", 1
-    code, _, err = horay(*words, *["--json"] * as_json)
+    code, _, err = command(*words, *["--json"] * as_json)
     assert code == 1
     said, *rest = err.splitlines()
     assert said.startswith("horay: cannot write the answers: No space left on device; ")

@@ -10,13 +10,7 @@ import os
 import pytest
 
 from horay_async.cli import _writer
-from horay_async.cli._failures import Misuse
-from horay_async.cli._writer import (
-    CannotWrite,
-    LineWriter,
-    check_output,
-    open_output,
-)
+from horay_async.cli._writer import CannotWrite, LineWriter
 
 
 class Filling(io.FileIO):
@@ -95,71 +89,3 @@ async def test_pipe_that_nobody_reads(monkeypatch):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(writer.write(b"x" * 1_000_000), 0.01)
     os.close(source)
-
-
-# Opening ---------------------------------------------------------------------------
-
-
-def opened(path, **options):
-    file, kept = open_output(str(path), **{"overwrite": False, **options})
-    file.close()
-    return kept
-
-
-def test_former_answers(tmp_path):
-    """
-    What holds something is kept under the first free name.
-    """
-    path = tmp_path / "a.b.jsonl"
-    assert opened(path) is None  # not there
-    assert opened(path) is None  # empty
-    path.write_text("first")
-    assert opened(path) == "a.b.1.jsonl"
-    path.write_text("second")
-    assert opened(path) == "a.b.2.jsonl"
-    assert path.read_text() == ""
-    assert (tmp_path / "a.b.1.jsonl").read_text() == "first"
-    path.write_text("third")
-    assert opened(path, overwrite=True) is None
-    assert path.read_text() == ""
-
-
-def test_former_answers_behind_a_link(tmp_path):
-    """
-    A link stays, and leads to the new file.
-    """
-    (tmp_path / "far").mkdir()
-    path, link = tmp_path / "far" / "out", tmp_path / "link"
-    path.write_text("first")
-    link.symlink_to(path)
-    assert opened(link) == "out.1"
-    assert link.is_symlink()
-    assert path.read_text() == ""
-
-
-def test_devices_stay():
-    """
-    What is no file is not moved.
-    """
-    assert opened(os.devnull) is None
-
-
-@pytest.mark.parametrize("name", ["out.jsonl.gz", "OUT.GZ"])
-def test_packed_output(name, tmp_path):
-    """
-    A name that promises gzip is not written as plain text.
-    """
-    with pytest.raises(Misuse, match="gzip them afterwards"):
-        check_output(name, tmp_path.stat())
-
-
-def test_output_that_is_the_input(tmp_path):
-    """
-    Neither by another name of it.
-    """
-    path, other = tmp_path / "in", tmp_path / "other"
-    path.touch()
-    other.hardlink_to(path)
-    with pytest.raises(Misuse, match="other is the input"):
-        check_output(str(other), path.stat())
-    check_output(str(tmp_path / "new"), path.stat())

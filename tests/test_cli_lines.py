@@ -1,24 +1,13 @@
 """
-Lines of a batch: what is asked, and what is written.
+Lines of a batch: what is asked.
 """
 
 import json
 
 import pytest
 
-from horay_async import (
-    UNSET,
-    BadRequestError,
-    ChatReply,
-    ChatRequest,
-    CompletionReply,
-    Conversation,
-    InvalidRequestError,
-    Message,
-    Meta,
-)
-from horay_async._replies import ChatChoice
-from horay_async.cli._lines import BadLine, read_line, result_line
+from horay_async import UNSET, ChatRequest, Conversation, InvalidRequestError
+from horay_async.cli._lines import BadLine, read_line
 
 
 def read(data, number=1):
@@ -136,6 +125,7 @@ def test_batch_body():
         (b'{"turns": "a"}', "turns: expected a list"),
         (b'{"turns": ["a", 1]}', "turns: expected strings"),
         (b'{"prompt": "a", "custom_id": 1}', "custom_id: expected a string"),
+        (b'{"prompt": "a", "system": 1}', "system: expected a string"),
         (b'{"body": []}', "body: expected a JSON object"),
         (b'{"body": {}}', "messages: expected a list"),
         (b'{"body": {}, "method": "GET"}', "method: expected POST"),
@@ -160,6 +150,20 @@ def test_bad_line_keeps_its_custom_id():
     with pytest.raises(BadLine) as caught:
         read({"custom_id": "mine"})
     assert caught.value.custom_id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [({}, "found none of them"), ({"prompt": "a", "custom_id": 7}, "custom_id")],
+)
+def test_rows(row, problem):
+    """
+    A table's row is a line that is read already.
+    """
+    assert read_line(3, {"prompt": "a", "id": "mine"}).custom_id == "mine"
+    with pytest.raises(BadLine, match=problem) as caught:
+        read_line(3, row)
+    assert caught.value.code == "bad_line"
 
 
 def test_bom():
@@ -230,6 +234,19 @@ def test_request_instruction(data, added):
     assert (first == {"role": "system", "content": "Be brief."}) is added
 
 
+def test_request_own_instruction():
+    """
+    A line's own system message counts, and not the command's; one among its messages does more.
+    """
+    own = {"role": "system", "content": "own"}
+    entry = read({"prompt": "a", "system": "own"})
+    assert list(entry.request({}, "Be brief.").messages) == [own, user("a")]
+    assert list(entry.request({}).messages) == [own, user("a")]
+    entry = read({"messages": [own, user("a")], "system": "other"})
+    assert list(entry.request({}).messages) == [own, user("a")]
+    assert len(read({"prompt": "a", "system": None}).request({}).messages) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "options", "problem"),
     [
@@ -245,72 +262,3 @@ def test_request_of_text_that_cannot_be(body, options, problem):
     entry = read({"url": "/v1/completions", "body": body})
     with pytest.raises(InvalidRequestError, match=problem):
         entry.request(options)
-
-
-# Out -------------------------------------------------------------------------------
-
-
-def reply(text):
-    message = Message(content=text)
-    return ChatReply(
-        id="c-1",
-        choices=[ChatChoice(message=message, finish_reason="stop")],
-        meta=Meta(status=200, headers={"x-request-id": "r-1"}),
-    )
-
-
-def test_result():
-    """
-    An answer is a line of OpenAI's Batch output.
-    """
-    line = result_line("mine", [reply("Hi")], None, turns=False)
-    data = json.loads(line)
-    assert data.pop("id").startswith("batch_req_")
-    assert data["response"].pop("body")["choices"][0]["message"]["content"] == "Hi"
-    assert data == {
-        "custom_id": "mine",
-        "response": {"status_code": 200, "request_id": "r-1"},
-        "error": None,
-    }
-
-
-def test_result_of_a_conversation():
-    """
-    The last answer is the response; all of them stand in `turns`.
-    """
-    line = result_line("mine", [reply("a"), reply("b")], None, turns=True)
-    data = json.loads(line)
-    texts = [body["choices"][0]["message"]["content"] for body in data["turns"]]
-    assert texts == ["a", "b"]
-    assert data["response"]["body"] == data["turns"][-1]
-
-
-def test_refusal():
-    """
-    A server's refusal is both: a response with its status, and an error.
-    """
-    error = BadRequestError("no", type="invalid", meta=Meta(status=400))
-    data = json.loads(result_line("mine", [reply("a")], error, turns=True))
-    assert data["response"]["status_code"] == 400
-    assert data["response"]["body"]["error"]["message"] == "no"
-    assert data["error"] == {"code": "BadRequestError", "message": "no"}
-    assert len(data["turns"]) == 1  # what was answered before is kept
-
-
-def test_failure_without_a_response():
-    """
-    Where no server answered, the response is null.
-    """
-    data = json.loads(result_line("mine", [], ValueError("odd"), turns=False))
-    assert data["response"] is None
-    assert data["error"] == {"code": "ValueError", "message": "odd"}
-
-
-@pytest.mark.parametrize("odd", ["\ud83d", 10**30, float("nan")])
-def test_odd_values_are_written(odd):
-    """
-    What a server may send can be written: half a character, a huge number, no number.
-    """
-    strange = CompletionReply(extra={"odd": odd})
-    line = result_line("mine", [strange], None, turns=False)
-    assert json.loads(line)["response"]["body"]["odd"] in (odd, None)

@@ -7,52 +7,26 @@ import os
 import re
 import sys
 
+import attrs
 import pytest
 
 from batching import emulating, write_lines
 from horay_async.cli import _progress
-from horay_async.cli._lines import BadLine
-from horay_async.cli._progress import LineView, Pace, Progress
-from horay_async.cli._tally import Tally
+from horay_async.cli._progress import LineView, Showing
 from horay_async.emulator import Answer
-
-
-# The pace ----------------------------------------------------------------------------
-
-
-def test_pace():
-    """
-    Speed is that of the last minute, so that it follows the server.
-    """
-    pace = Pace(0.0)
-    assert pace.per_second == (0, 0)
-    pace.note(10.0, 100, 1000)
-    assert pace.per_second == (10, 100)
-    for second in range(11, 201):
-        pace.note(float(second), 100 + (second - 10), 1000 + 20 * (second - 10))
-    lines, tokens = pace.per_second
-    assert lines == pytest.approx(1)
-    assert tokens == pytest.approx(20)
-    assert len(pace._samples) < 70
-
-
-def test_pace_of_slow_answers():
-    """
-    A minute without an answer is not a standstill: the time before it counts as well.
-    """
-    pace = Pace(0.0)
-    pace.note(50.0, 5, 500)
-    pace.note(100.0, 5, 500)
-    pace.note(200.0, 5, 500)
-    assert pace.per_second == (0.025, 2.5)
+from horay_async.many import Price, Progress, Row
+from horay_async.many._ledger import Ledger
 
 
 # Lines -------------------------------------------------------------------------------
 
 
-async def told(monkeypatch, tally, changes):
+ROW = Row(id="0", index=0, request="a")
+
+
+async def told(monkeypatch, now, changes):
     """
-    What is said while a tally changes, turn by turn.
+    What is said while a job goes on, turn by turn.
     """
     said = []
     turns = asyncio.Queue()
@@ -61,11 +35,11 @@ async def told(monkeypatch, tally, changes):
     class View(LineView):
         every = 0
 
-        def show(self, tally, pace):
-            super().show(tally, pace)
+        def show(self, now):
+            super().show(now)
             turns.put_nowait(None)
 
-    with Progress(tally, View()):
+    with Showing(now, View()):
         for change in [lambda: None, *changes]:
             change()
             turns = asyncio.Queue()
@@ -74,47 +48,65 @@ async def told(monkeypatch, tally, changes):
     return said
 
 
+def of_job(**options):
+    """
+    A job of two rows at a time that has just begun, and the hand of its clock.
+    """
+    hand = [0.0]
+    ledger = Ledger(**options)
+    now = Progress(ledger, total=6, clock=lambda: hand[0])
+    now._started()
+    now._started()
+    return now, ledger, hand
+
+
+def finish(now, *, error=None):
+    def change():
+        now._finished(attrs.evolve(ROW, error=error))
+        now._started()
+
+    return change
+
+
 async def test_lines(monkeypatch):
     """
     A line is said when something has happened, and not else.
     """
-    tally = Tally(total=4)
+    now, ledger, hand = of_job()
 
     def answer():
-        tally.answered += 1
-        tally.tokens_out += 10
+        hand[0] += 1
+        ledger.completion_tokens += 10
+        finish(now)()
 
-    def fail():
-        tally.add([], BadLine("x"))
+    fail = finish(now, error=ValueError("x"))
+    first, second, third = await told(
+        monkeypatch, now, [answer, lambda: None, fail, answer]
+    )
+    # Of the first round nobody knows what is left.
+    assert first == "1/6 lines, 0:01, 10 tokens/s, 2 in flight"
+    assert second == "2/6 lines, 1 failed, 0:02 left, 10 tokens/s, 2 in flight"
+    assert third.startswith("3/6 lines, 1 failed, 0:02 left, ")
 
-    said = await told(monkeypatch, tally, [answer, lambda: None, fail])
-    first, second = said
-    assert first.startswith("1/4 lines, 0:00 left, ")
-    assert first.endswith(" tokens/s")
-    assert second.startswith("2/4 lines, 1 failed, 0:00 left, ")
 
-
-async def test_the_first_round(monkeypatch):
+async def test_lines_of_a_second_run(monkeypatch):
     """
-    Before as many lines are done as are answered at a time, nobody knows what is left.
+    What an earlier run has answered is done; what it costs now is said.
     """
-    tally = Tally(total=4, at_once=2)
-
-    def answer():
-        tally.answered += 1
-
-    first, second = await told(monkeypatch, tally, [answer, answer])
-    assert "left" not in first
-    assert second.startswith("2/4 lines, 0:00 left")
+    now, _, _ = of_job(prices={"*": Price(1, 2)})
+    now._skipped()
+    now._retried()
+    [line] = await told(monkeypatch, now, [finish(now)])
+    assert line == "2/6 lines, 0:00, cost 0.0000, 2 in flight, 1 retried"
 
 
 async def test_lines_of_a_pipe(monkeypatch):
     """
     Where the end is not known, the time since the beginning stands for the time left.
     """
-    tally = Tally()
-    said = await told(monkeypatch, tally, [lambda: tally.add([], None)])
-    assert said == ["1 lines, 0:00"]
+    now, _, _ = of_job()
+    now.total = None
+    assert await told(monkeypatch, now, [finish(now)]) == ["1 lines, 0:00, 2 in flight"]
 
 
 # On a terminal -----------------------------------------------------------------------
@@ -237,14 +229,15 @@ def test_no_bar(terminal, words, server, more, env):
 
 def test_whole(terminal, words, server, out):
     """
-    At the end the bar is gone, and two lines say all.
+    At the end the bar is gone, and a few lines say all.
     """
     server._script.waiting.clear()
     with terminal(*words, *out, columns=120) as shown:
         assert shown.wait() == 1
-    said, lines, cost = shown.lines
+    said, lines, cost, _, advice = shown.lines
     assert said.startswith("horay: line 2: not JSON")
     assert lines.startswith(
         "horay: 8 lines: 7 answered, 1 failed (1 bad line); results"
     )
     assert cost.startswith("horay: 28 tokens in, 28 out, ")
+    assert advice.startswith("horay: with --retry-failed ")

@@ -7,8 +7,10 @@ Processes are slow to start, so each runs once, on a plain loop.
 
 import asyncio
 import re
+import shlex
 
 import aiohttp
+import pyarrow.parquet as pq
 import pytest
 
 from websockets.asyncio.client import connect
@@ -38,6 +40,7 @@ SOCKET = "Over a websocket"
 FAN_OUT = "Many answers"
 LOCAL = "A model on your own machine"
 PYTEST = "Test your app"
+FILE = "A file of prompts"
 
 
 def run(folder, heading):
@@ -81,13 +84,17 @@ def test_ask(tmp_path):
 
 def test_many_prompts(tmp_path):
     """
-    Every prompt has its row.
+    Every prompt has its row, and once it is answered none is asked again.
     """
-    lines, requests = run(tmp_path, MAP)
+    (*lines, progress), requests = run(tmp_path, MAP)
     assert len(requests) == 200
     expected = {f"{n} What is {n} times {n}?" for n in range(200)}
     assert set(lines) == expected
     assert len(lines) == 200
+    assert progress.startswith("<Progress: 200 done, 0 failed, ")
+    [progress], requests = run(tmp_path, MAP)
+    assert "200 in the journal before" in progress
+    assert not requests
 
 
 def test_many_answers(tmp_path):
@@ -261,6 +268,45 @@ def test_commands(words):
     from horay_async.cli._prompts import lone_hyphens
 
     app.parse_args(lone_hyphens(words), exit_on_error=False, print_error=False)
+
+
+@pytest.mark.timeout(60)
+def test_a_file_of_prompts(tmp_path):
+    """
+    The commands for a file do what is said of them, one after the other.
+    """
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
+    (tmp_path / "prompts.csv").write_text("prompt,max_tokens\nthree,9\nfour,9\n")
+    first, again, table = [
+        shlex.split(line)[1:]
+        for block in blocks("bash")
+        if block.heading == FILE
+        for line in block.text.splitlines()
+    ]
+
+    async def type_them():
+        async with Emulator(mode="echo") as server:
+            env = environment(server)
+
+            async def horay(words):
+                call = "-m", "horay_async", *words
+                code, _, err = await finished(*call, cwd=tmp_path, env=env)
+                return code, err, len(server.requests)
+
+            refused = Answer.json({"error": {"message": "no"}}, 400)
+            server.script(refused)
+            code, err, asked = await horay(first)
+            assert (code, asked) == (1, 2), err
+            assert (await horay(first))[::2] == (1, 2)
+            assert (await horay(again))[::2] == (0, 3)
+            assert (await horay(first))[::2] == (0, 3)
+            code, err, asked = await horay(table)
+            assert (code, asked) == (0, 5), err
+
+    asyncio.run(type_them())
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 2
+    answers = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    assert sorted(row["text"] for row in answers) == ["four", "three"]
 
 
 def test_options(capsys, monkeypatch):

@@ -28,9 +28,9 @@ from ._signals import Stopped
 
 
 _CODES = """
-Exit codes: 0 all answered; 1 a call or a line failed; 2 the command or its settings
-cannot work, nothing was sent; 130 interrupted (Ctrl-C); 141 whoever read the output has
-left; 143 terminated.
+Exit codes: 0 all answered; 1 a call or a line failed, or a batch stopped early; 2 the
+command or its settings cannot work, nothing was sent; 130 interrupted (Ctrl-C); 141 whoever
+read the output has left; 143 terminated.
 
 HORAY_LOG=info tells on stderr how each call ended, HORAY_LOG=debug also each attempt, and
 where an error came from.

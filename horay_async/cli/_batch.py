@@ -2,39 +2,37 @@
 `horay batch`: a file of prompts in, a file of answers out.
 """
 
-import asyncio
-import os
-import sys
+from contextlib import AsyncExitStack, ExitStack, suppress
+from typing import Annotated, Any, Literal
 
-from contextlib import ExitStack, suppress
-from io import BufferedReader
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
-from cyclopts.validators import Number
+from cyclopts import Group, Parameter
 
 from .. import (
     AsyncHoray,
+    ChatRequest,
     CompletionRequest,
     Conversation,
     InvalidRequestError,
     user,
 )
+from ..many._money import ANY
 from ._asking import ChatAsking, System
-from ._failures import Exit, Misuse, reason, say
-from ._lines import Asked, BadLine, read_line
+from ._destination import Destination
+from ._failures import Exit, Misuse
+from ._limits import Limits
+from ._lines import BadLine, read_line
 from ._output import OUTPUT
+from ._plan import Plan
 from ._reader import LineReader
 from ._signals import run_async
-from ._target import WHO, Target, answerer, open_client
-from ._validators import file_name, whole
-from ._work import Plan, Work
-from ._writer import LineWriter, check_output, open_output
+from ._source import Source, open_source
+from ._target import Target, answerer, open_client
+from ._validators import file_name
+from ._work import Work
+from ._writer import LineWriter
 
 
-# Of lines at a time: what a service takes well, and what keeps a model on this machine busy
-# without a long queue before it.
-_CONCURRENCY, _LOCAL_CONCURRENCY = 32, 8
+_RESULTS = Group("Results", sort_key=0)
 
 
 def batch(
@@ -42,7 +40,7 @@ def batch(
         str,
         Parameter(
             help="JSON Lines, plain or gzipped, each a prompt, messages, turns, or an "
-            'OpenAI Batch line; "-" is stdin.',
+            'OpenAI Batch line; a table (.csv, .csv.gz, .parquet); "-" is stdin.',
             allow_leading_hyphen=True,
             validator=file_name,
         ),
@@ -53,38 +51,49 @@ def batch(
         str,
         Parameter(
             name=["--output", "-o"],
-            group=OUTPUT,
-            help='Where result lines go; "-" is stdout. Former answers are kept beside '
-            "it: answers.jsonl becomes answers.1.jsonl.",
+            group=_RESULTS,
+            metavar="FILE",
+            help="Where results go, each as soon as it is there. The same command goes on "
+            "where an earlier run of it has stopped. answers.csv or .parquet is a table, "
+            'made of answers.csv.jsonl in the end. "-" is stdout.',
             allow_leading_hyphen=True,
             validator=file_name,
         ),
     ] = "-",
+    retry_failed: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=_RESULTS,
+            show_default=False,
+            help="Ask again the lines that failed in an earlier run.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         Parameter(
             negative="",
-            group=OUTPUT,
+            group=_RESULTS,
             show_default=False,
-            help="Replace former answers.",
+            help="Begin anew: earlier answers are deleted.",
         ),
     ] = False,
     order: Annotated[
         Literal["done", "input"],
         Parameter(
-            group=OUTPUT, help="Results as they come, or in the order of the lines."
+            group=_RESULTS, help="Results as they come, or in the order of the lines."
         ),
     ] = "done",
-    concurrency: Annotated[
-        int | None,
+    stream: Annotated[
+        bool,
         Parameter(
-            group=WHO,
-            help=f"Lines answered at a time. Default: {_CONCURRENCY}; "
-            f"{_LOCAL_CONCURRENCY} with --local.",
-            converter=whole,
-            validator=Number(gte=1),
+            negative="",
+            group=_RESULTS,
+            show_default=False,
+            help="Ask for answers token by token: what a line that breaks off has got "
+            "is kept, and the summary has the time to the first token.",
         ),
-    ] = None,
+    ] = False,
     system: System = None,
     quiet: Annotated[
         bool,
@@ -106,6 +115,7 @@ def batch(
             help="For programs: the summary as one JSON object, the last line on stderr.",
         ),
     ] = False,
+    limits: Limits = Limits(),  # noqa: B008 -- frozen
     target: Target = Target(),  # noqa: B008 -- frozen
     asking: ChatAsking = ChatAsking(),  # noqa: B008 -- frozen
 ) -> Exit:
@@ -114,59 +124,67 @@ def batch(
 
     What a line says itself goes before the options given here. custom_id tells whose a
     result is: it is a line's custom_id, id or question_id, or "line-7" for a seventh line
-    that has none. The speed shown on the way is that of the last minute.
+    that has none.
+
+    However a run has ended, the same command goes on with what is not answered. A line that
+    has changed since, or that other options would change, is asked again.
     """
-    local = _LOCAL_CONCURRENCY if target.is_local else _CONCURRENCY
     plan = Plan(
-        source=source,
-        output=output,
+        destination=Destination(output),
         overwrite=overwrite,
+        retry_failed=retry_failed,
         order=order,
-        concurrency=concurrency or local,
+        stream=stream,
+        of_job=limits.of_job(is_local=target.is_local),
         instruction=system,
         fields=asking.fields(),
         quiet=quiet,
         as_json=as_json,
     )
-    return run_async(_answer_file(plan, target, _open_input(source, output)))
+    if plan.destination.journal is None and (retry_failed or overwrite):
+        option = "--retry-failed" if retry_failed else "--overwrite"
+        raise Misuse(
+            f"{option} is about the results of an earlier run: name them with -o"
+        )
+    opened = _open_input(source, plan)
+    return run_async(_answer_file(opened, plan, target, limits))
 
 
-def _open_input(source: str, output: str) -> BufferedReader:
+def _open_input(path: str, plan: Plan) -> Source:
     """
     The input, once it is clear that the output is another file.
     """
-    if source == "-" and sys.stdin is None:
-        raise Misuse("cannot read stdin: it is closed")
-    try:
-        # For stdin a file of its own: the reader's thread may outlive `sys.stdin`.
-        file = open(os.dup(0) if source == "-" else source, "rb")  # noqa: PTH123, SIM115 -- a path or a descriptor; the reader closes it
-    except OSError as error:
-        raise Misuse(f"cannot read {source}: {reason(error)}") from None
+    source = open_source(path)
     with ExitStack() as stack:
-        stack.enter_context(file)
-        check_output(output, os.fstat(file.fileno()))
+        stack.callback(source.close)
+        plan.destination.check(source.stat, overwrite=plan.overwrite)
         stack.pop_all()
-    return file
+    return source
 
 
-async def _answer_file(plan: Plan, target: Target, file: BufferedReader) -> Exit:
+async def _answer_file(
+    source: Source, plan: Plan, target: Target, limits: Limits
+) -> Exit:
     """
-    Answer every line of *file*.
+    Answer every line of *source*.
 
     A result is written as soon as it is there: what was answered before an interruption is
     kept.
     """
-    with LineReader(file, plan.name) as lines:
-        async with open_client(target) as client:
-            await _try(client, lines, plan)
-            out, former = await asyncio.to_thread(
-                open_output, plan.output, overwrite=plan.overwrite
-            )
-            if former is not None and not (plan.quiet or plan.as_json):
-                say(f"{plan.output}: the former answers are kept, in {former}")
-            async with LineWriter(out) as writer:
-                by = answerer(target) or _served_by(client)
-                return await Work(plan, client, lines, writer, by).run()
+    with source.reader() as lines:
+        async with (
+            open_client(target, governor=limits.governor()) as client,
+            AsyncExitStack() as stack,
+        ):
+            await _try(client, lines, plan, ahead=source.path != "-")
+            if plan.overwrite:
+                await plan.destination.begin_anew()
+            writer = None
+            if plan.destination.journal is None:
+                writer = LineWriter(plan.destination.open_pipe())
+                await stack.enter_async_context(writer)
+            by = answerer(target) or _served_by(client)
+            return await Work(plan, client, source, lines, writer, by).run()
 
 
 def _served_by(client: AsyncHoray) -> str:
@@ -176,7 +194,9 @@ def _served_by(client: AsyncHoray) -> str:
     return f"{service.name} at {client.base_url}"
 
 
-async def _try(client: AsyncHoray, lines: LineReader, plan: Plan) -> None:
+async def _try(
+    client: AsyncHoray, lines: LineReader, plan: Plan, *, ahead: bool
+) -> None:
     """
     Refuse an input that has no lines and options that cannot work, before the output is
     touched.
@@ -184,11 +204,15 @@ async def _try(client: AsyncHoray, lines: LineReader, plan: Plan) -> None:
     Where options cannot work for a chat, the first line has a say: it may ask for a text
     completion, or name the model that the options leave open.
 
+    Args:
+        ahead: Whether the first line is waited for anyway: it is there.
+
     Raises:
         InvalidRequestError: Whatever else a line says, these options will not do.
     """
-    if plan.source != "-":
+    if ahead:
         await lines.peek()
+    request: Any = None
     try:
         # Not sent before somebody reads from it.
         client.chat.completions.stream(messages=[user("…")], **plan.fields)
@@ -201,16 +225,37 @@ async def _try(client: AsyncHoray, lines: LineReader, plan: Plan) -> None:
         if isinstance(request, CompletionRequest):
             client.completions.stream(request)
         else:
-            chat = request.opening if isinstance(request, Conversation) else request
-            client.chat.completions.stream(chat)
+            client.chat.completions.stream(request)
+    if plan.needs_prices:
+        _check_price(client, request or await _first(lines, plan), plan)
 
 
-async def _first(lines: LineReader, plan: Plan) -> Asked | None:
+def _check_price(
+    client: AsyncHoray, request: ChatRequest | CompletionRequest | None, plan: Plan
+) -> None:
     """
-    What the first line asks for, if it can be read.
+    Refuse a budget of money for a model without a price: no line of it could be asked.
+    """
+    if request is None:
+        return
+    model = client._line.bind(type(request), request, {})[0].model
+    prices = plan.of_job["prices"]
+    if isinstance(model, str) and model not in prices and ANY not in prices:
+        raise Misuse(
+            f"--budget-cost needs a price for {model}: --price {model}=IN,OUT, or one for "
+            "all with --price IN,OUT"
+        )
+
+
+async def _first(
+    lines: LineReader, plan: Plan
+) -> ChatRequest | CompletionRequest | None:
+    """
+    What the first line asks for (of a conversation its opening), if it can be read.
     """
     if (first := await lines.peek()) is None:
         return None
     with suppress(BadLine):
-        return read_line(*first).request(plan.fields)
+        asked = read_line(*first).request(plan.fields)
+        return asked.opening if isinstance(asked, Conversation) else asked
     return None

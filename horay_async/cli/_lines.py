@@ -1,24 +1,20 @@
 """
-One line of a batch, in and out: JSON to what is asked, answers to an OpenAI Batch line.
+One line of a batch: JSON, or a table's row, to what is asked.
 """
 
 import difflib
+import functools
 import json
-import uuid
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
-import orjson
 
-from .._errors import APIStatusError, InvalidRequestError
-from .._replies import ChatReply, CompletionReply
+from .._errors import InvalidRequestError
 from .._requests import ChatRequest, CompletionRequest
 from ..many import Conversation
 
-
-Reply = ChatReply | CompletionReply
 
 Asked = ChatRequest | CompletionRequest | Conversation
 
@@ -29,6 +25,8 @@ _COMPLETIONS = "/completions"
 _ASKING = ("prompt", "messages", "turns", "body")
 
 _SHAPE = 'expected one JSON object on each line, as in {"prompt": "…"}'
+
+_KNOWN = frozenset(attrs.fields_dict(ChatRequest))
 
 # Data sets carry keys of their own ("category", "reference", "score"), so only what can
 # hardly be anything else counts as a misspelt option: "score" is as near as 0.8 to "store".
@@ -51,10 +49,21 @@ class BadLine(Exception):
     A line that asks for nothing we could send.
     """
 
+    code = "bad_line"
+    """
+    What its result line calls it.
+    """
+
     custom_id = ""
     """
     Whose line it was.
     """
+
+
+Line = bytes | dict[str, Any] | BadLine
+"""
+A line of JSON; or a table's row: what a line would hold, or what is wrong with it.
+"""
 
 
 # A system message by another name: OpenAI's newer models have "developer".
@@ -82,6 +91,11 @@ class Entry:
     Whether all answers are wanted, and not only the last.
     """
 
+    instruction: str | None = None
+    """
+    The system message, for a chat that has none.
+    """
+
     fields: Mapping[str, Any]
     """
     The request's other fields, as the line gives them.
@@ -94,7 +108,7 @@ class Entry:
         What to send, *options* filling in where the line leaves something open.
 
         Args:
-            instruction: A system message, for a chat that has none.
+            instruction: A system message, for a chat that has none and says none.
 
         Raises:
             InvalidRequestError: It cannot be right.
@@ -103,6 +117,8 @@ class Entry:
         if not self.steps:
             return _text_request(fields)
         opening, *follow_ups = self.steps
+        if self.instruction is not None:
+            instruction = self.instruction
         if instruction is not None and not _has_system(self.steps):
             opening = [{"role": "system", "content": instruction}, *opening]
         request = ChatRequest(messages=opening, **fields)
@@ -132,16 +148,18 @@ def _has_system(steps: Iterable[Iterable[Any]]) -> bool:
     return any(isinstance(one, dict) and one.get("role") in _SYSTEM for one in messages)
 
 
-def read_line(number: int, line: bytes) -> Entry:
+def read_line(number: int, line: Line) -> Entry:
     """
     Understand line *number*, counted from 1.
 
     Raises:
         BadLine: It is not JSON, or not one of the four shapes.
     """
+    if isinstance(line, BadLine):
+        raise line
     custom_id = f"line-{number}"
     try:
-        data = _load(line)
+        data = _checked(_load(line) if isinstance(line, bytes) else line)
         custom_id = _id(data, custom_id)
         return _row(custom_id, data)
     except BadLine as error:
@@ -149,9 +167,9 @@ def read_line(number: int, line: bytes) -> Entry:
         raise
 
 
-def _load(line: bytes) -> dict[str, Any]:
+def _load(line: bytes) -> Any:
     try:
-        data = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError as error:
         if not line.lstrip().startswith(b"{"):
             raise BadLine(f"not JSON: {_SHAPE}") from None
@@ -163,6 +181,9 @@ def _load(line: bytes) -> dict[str, Any]:
         raise BadLine(f"not JSON that can be read: {error}") from None
     except RecursionError:
         raise BadLine("not JSON that can be read: nested too deeply") from None
+
+
+def _checked(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadLine(f"found {_NAMES[type(data)]}: {_SHAPE}")
     if not isinstance(data.get("custom_id", ""), str):
@@ -191,20 +212,38 @@ def _row(custom_id: str, data: dict[str, Any]) -> Entry:
     if asking == ["body"]:
         return _batch_row(custom_id, data)
     steps = _steps(asking[0], data[asking[0]])
-    known = attrs.fields_dict(ChatRequest)
     for key in data:
-        if key not in known and key not in _ASKING:
-            _refuse_misspelt(key, known)
-    fields = {key: value for key, value in data.items() if key in known}
+        if key not in _KNOWN and key not in _ASKING:
+            refuse_misspelt(key, _KNOWN)
+    fields = {key: value for key, value in data.items() if key in _KNOWN}
     fields.pop("messages", None)
-    turns = asking == ["turns"]
-    return Entry(custom_id=custom_id, steps=steps, turns=turns, fields=fields)
+    system = data.get("system")
+    if not isinstance(system, (str, type(None))):
+        raise BadLine("system: expected a string")
+    return Entry(
+        custom_id=custom_id,
+        steps=steps,
+        turns=asking == ["turns"],
+        instruction=system,
+        fields=fields,
+    )
 
 
-def _refuse_misspelt(key: str, known: Iterable[str]) -> None:
-    plain = key.lower().replace("-", "_")
-    if close := difflib.get_close_matches(plain, known, n=1, cutoff=_MISSPELT):
-        raise BadLine(f"there is no option {key!r}; did you mean {close[0]!r}?")
+def refuse_misspelt(key: str, known: frozenset[str]) -> None:
+    """
+    Refuse a key that is hardly anything else than one of those that are known.
+
+    Raises:
+        BadLine: It is.
+    """
+    if meant := _meant(key.lower().replace("-", "_"), known):
+        raise BadLine(f"there is no option {key!r}; did you mean {meant!r}?")
+
+
+@functools.lru_cache(1024)
+def _meant(key: str, known: frozenset[str]) -> str | None:
+    # A data set has the same keys in each line, and a look takes as long as all the rest.
+    return next(iter(difflib.get_close_matches(key, known, 1, _MISSPELT)), None)
 
 
 def _steps(key: str, value: Any) -> tuple[list[dict[str, Any]], ...]:
@@ -253,62 +292,3 @@ def _sorted_out(fields: dict[str, Any], request: type[Any]) -> dict[str, Any]:
     extra = {key: value for key, value in fields.items() if key not in known}
     kept = {key: value for key, value in fields.items() if key in known}
     return {**kept, "extra_body": extra} if extra else kept
-
-
-# Out -------------------------------------------------------------------------------
-
-
-def result_line(
-    custom_id: str, replies: Sequence[Reply], error: Exception | None, *, turns: bool
-) -> bytes:
-    """
-    The answer to one line, newline included.
-
-    *response* is the last answer, or the refusal; *error* is not null if the line was not
-    answered to its end. With *turns*, `turns` holds all answers of the conversation.
-    """
-    line: dict[str, Any] = {
-        "id": f"batch_req_{uuid.uuid4().hex}",
-        "custom_id": custom_id,
-        "response": _answer(replies[-1]) if replies and error is None else None,
-        "error": None,
-    }
-    if error is not None:
-        line["response"] = _refusal(error)
-        line["error"] = {"code": _code(error), "message": str(error)}
-    if turns:
-        line["turns"] = [reply.to_dict() for reply in replies]
-    return _json(line) + b"\n"
-
-
-def _answer(reply: Reply) -> dict[str, Any]:
-    return {
-        "status_code": reply.meta.status,
-        "request_id": reply.meta.request_id,
-        "body": reply.to_dict(),
-    }
-
-
-def _refusal(error: Exception) -> dict[str, Any] | None:
-    if not isinstance(error, APIStatusError):
-        return None
-    names = ("message", "type", "param", "code")
-    return {
-        "status_code": error.status_code,
-        "request_id": error.request_id,
-        "body": {"error": {name: getattr(error, name) for name in names}},
-    }
-
-
-def _code(error: Exception) -> str:
-    if isinstance(error, BadLine):
-        return "bad_line"
-    return str(getattr(error, "code", None) or type(error).__name__)
-
-
-def _json(line: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(line)
-    except TypeError:
-        # orjson refuses half a surrogate pair and very long integers; servers send both.
-        return json.dumps(line).encode()

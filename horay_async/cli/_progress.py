@@ -5,63 +5,27 @@ How far a batch is, on stderr: a bar on a terminal, a line now and then elsewher
 import asyncio
 import contextlib
 import sys
-import time
 
-from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from .. import Progress
 from ._failures import say
-from ._tally import Tally, clock
+from ._tally import amount, clock
 from ._terminal import is_terminal
 
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Seconds. What an answer costs changes along a file and with the server's load, so speed is
-# that of the last minute: long enough for slow answers, short enough to be of use.
-_RECENT = 60.0
-
-_BAR_EVERY = 0.2
-
-_LINE_EVERY = 5.0
+# Seconds.
+_BAR_EVERY, _LINE_EVERY = 0.2, 5.0
 
 # Columns: a shorter bar says nothing that the numbers do not, a longer one neither.
 _SHORTEST, _LONGEST = 10, 40
 
-
-_Sample = tuple[float, int, int]
-
-
-class Pace:
-    """
-    How fast lines and tokens have come lately.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._first: _Sample = (now, 0, 0)
-        self._samples: deque[_Sample] = deque([self._first])
-
-    def note(self, now: float, lines: int, tokens: int) -> None:
-        """
-        So many in all, by now.
-        """
-        samples = self._samples
-        samples.append((now, lines, tokens))
-        while len(samples) > 2 and samples[1][0] <= now - _RECENT:
-            samples.popleft()
-
-    @property
-    def per_second(self) -> tuple[float, float]:
-        """
-        Lines and tokens: of the last minute, or of all the time if none came in that.
-        """
-        first, last = self._samples[0], self._samples[-1]
-        if last[1] == first[1]:
-            first = self._first
-        seconds = max(last[0] - first[0], 1e-9)
-        return (last[1] - first[1]) / seconds, (last[2] - first[2]) / seconds
+# Facts that say more than a bar does.
+_BEFORE_BAR = 4
 
 
 class View(Protocol):
@@ -74,7 +38,7 @@ class View(Protocol):
     Seconds from one time to the next.
     """
 
-    def show(self, tally: Tally, pace: Pace) -> None:
+    def show(self, now: Progress) -> None:
         """
         Show how far it is.
         """
@@ -85,13 +49,13 @@ class View(Protocol):
         """
 
 
-class Progress:
+class Showing:
     """
     Shows how far a batch is as long as its block lasts; on the loop, by a task of its own.
     """
 
-    def __init__(self, tally: Tally, view: View | None) -> None:
-        self._tally = tally
+    def __init__(self, now: Progress, view: View | None) -> None:
+        self._now = now
         self._view = view
         self._task: asyncio.Task[None] | None = None
 
@@ -119,11 +83,9 @@ class Progress:
         say(sentence)
 
     async def _run(self, view: View) -> None:
-        pace = Pace(time.monotonic())
         while True:
-            view.show(self._tally, pace)
+            view.show(self._now)
             await asyncio.sleep(view.every)
-            pace.note(time.monotonic(), self._tally.done, self._tally.tokens_out)
 
 
 def fitting_view() -> View:
@@ -133,22 +95,22 @@ def fitting_view() -> View:
     return (_bar() if is_terminal(sys.stderr) else None) or LineView()
 
 
-def _facts(tally: Tally, pace: Pace) -> list[str]:
+def _facts(now: Progress) -> list[str]:
     """
     How far it is, in words, the most important first.
     """
-    lines, tokens = pace.per_second
-    of_all = "" if tally.total is None else f"/{tally.total}"
-    facts = [f"{tally.done}{of_all} lines"]
-    if tally.failed:
-        facts.append(f"{tally.failed} failed")
-    # Of the first round the quickest come first, while all the others are still being asked.
-    if tally.left and lines and tally.done >= tally.at_once:
-        facts.append(f"{clock(tally.left / lines)} left")
-    else:
-        facts.append(clock(tally.seconds))
-    if tokens:
-        facts.append(f"{tokens:.0f} tokens/s")
+    of_all = "" if now.total is None else f"/{now.total}"
+    facts = [f"{now.done + now.skipped}{of_all} lines"]
+    if now.failed:
+        facts.append(f"{now.failed} failed")
+    facts.append(clock(now.seconds) if now.eta is None else f"{clock(now.eta)} left")
+    if speed := now.tokens_per_second:
+        facts.append(f"{speed:.0f} tokens/s")
+    if now.cost is not None:
+        facts.append(f"cost {amount(now.cost)}")
+    facts.append(f"{now.in_flight} in flight")
+    if now.retried:
+        facts.append(f"{now.retried} retried")
     return facts
 
 
@@ -162,13 +124,13 @@ class LineView:
     def __init__(self) -> None:
         self._done = 0
 
-    def show(self, tally: Tally, pace: Pace) -> None:
+    def show(self, now: Progress) -> None:
         """
         Say how far it is, if that is further than before.
         """
-        if tally.done > self._done:
-            self._done = tally.done
-            say(", ".join(_facts(tally, pace)))
+        if now.done > self._done:
+            self._done = now.done
+            say(", ".join(_facts(now)))
 
     def clear(self) -> None:
         """
@@ -198,12 +160,12 @@ class BarView:
         self._console = console
         self._drawn = False
 
-    def show(self, tally: Tally, pace: Pace) -> None:
+    def show(self, now: Progress) -> None:
         """
         Draw the line in the place of the last one.
         """
         with self._console.capture() as line:
-            self._print(tally, _facts(tally, pace))
+            self._print(now, _facts(now))
         self._drawn = True
         self._write(f"\r{line.get()}\x1b[K")
 
@@ -215,18 +177,20 @@ class BarView:
             self._drawn = False
             self._write("\r\x1b[K")
 
-    def _print(self, tally: Tally, facts: list[str]) -> None:
+    def _print(self, now: Progress, facts: list[str]) -> None:
         from rich.progress_bar import ProgressBar  # noqa: PLC0415 -- as in _bar
 
         # Three columns stay free: the terminal itself writes ^C behind the line, and would
         # begin another one.
         width = self._console.width - 3
-        while len(facts) > 1 and len("  ".join(facts)) > width:
-            facts.pop()
+        for least, most in (_BEFORE_BAR, width - _SHORTEST - 2), (1, width):
+            while len(facts) > least and len("  ".join(facts)) > most:
+                facts.pop()
         text = "  ".join(facts)
         room = min(width - len(text) - 2, _LONGEST)
-        if tally.total is not None and room >= _SHORTEST:
-            bar = ProgressBar(total=tally.total, completed=tally.done, width=room)
+        if now.total is not None and room >= _SHORTEST:
+            done = now.done + now.skipped
+            bar = ProgressBar(total=now.total, completed=done, width=room)
             self._console.print(bar, end="")
             text = f"  {text}"
         self._console.print(text[:width], end="", markup=False)

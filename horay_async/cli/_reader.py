@@ -10,15 +10,24 @@ import threading
 import zlib
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Self, cast
 
 from ._failures import Failure, Misuse, reason
+from ._lines import Line
 
 
-Numbered = tuple[int, bytes]
+Numbered = tuple[int, Line]
+
+Numbering = Callable[[Any, str], Iterator[Sequence[Numbered]]]
+"""
+What makes numbered lines of an open file and its name; it blocks.
+"""
+
+_Wanted = asyncio.Future[Sequence[Numbered]]
 
 # One read of a pipe gives at most this much on Linux, and a thread's turn costs as much as
 # a few hundred short lines.
@@ -47,27 +56,32 @@ _STRANGERS = {
 
 class LineReader:
     """
-    The lines that are not blank, with their numbers; several tasks may pull. Owns the file.
+    Lines with their numbers, as *numbering* finds them; several tasks may pull. Owns the file.
 
     A thread reads, and only when somebody asks: a slow pipe holds up nobody, and no more is
-    read ahead than one read gives. The thread is a daemon: a pipe that says nothing must
-    not keep the process alive after Ctrl-C.
+    read ahead than one read gives. It may be a *daemon*: a pipe that says nothing must not
+    keep the process alive after Ctrl-C.
     """
 
-    def __init__(self, file: BufferedReader, name: str = "the input") -> None:
+    def __init__(
+        self,
+        file: AbstractContextManager[Any],
+        name: str,
+        numbering: Numbering,
+        *,
+        daemon: bool = True,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._asked: queue.SimpleQueue[asyncio.Future[list[Numbered]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._asked: queue.SimpleQueue[_Wanted | None] = queue.SimpleQueue()
         self._ready: deque[Numbered] = deque()
         self._turn = asyncio.Lock()
-        self._waiting: asyncio.Future[list[Numbered]] | None = None
+        self._waiting: _Wanted | None = None
         self._ended = False
         threading.Thread(
             target=_read,
-            args=(file, name, self._asked, self._loop),
+            args=(file, numbering, name, self._asked, self._loop),
             name="horay-lines",
-            daemon=True,
+            daemon=daemon,
         ).start()
 
     def __enter__(self) -> Self:
@@ -105,7 +119,7 @@ class LineReader:
 
     async def __anext__(self) -> Numbered:
         """
-        The next line that is not blank, with its number.
+        The next line, with its number.
 
         Raises:
             Failure: The file cannot be read on. What came before it was given.
@@ -128,18 +142,19 @@ class LineReader:
 
 
 def _read(
-    file: BufferedReader,
+    file: AbstractContextManager[Any],
+    numbering: Numbering,
     name: str,
-    asked: queue.SimpleQueue[asyncio.Future[list[Numbered]] | None],
+    asked: queue.SimpleQueue[_Wanted | None],
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     """
     The thread: lines for every future, until the file ends or nobody wants more.
     """
     with file:
-        blocks = numbered(file, name)
+        blocks = numbering(file, name)
         while (future := asked.get()) is not None:
-            lines: list[Numbered] = []
+            lines: Sequence[Numbered] = ()
             error: Failure | None = None
             try:
                 lines = next(blocks, lines)
@@ -153,8 +168,8 @@ def _read(
 
 
 def _settle(
-    future: asyncio.Future[list[Numbered]],
-    lines: list[Numbered],
+    future: _Wanted,
+    lines: Sequence[Numbered],
     error: Exception | None,
 ) -> None:
     if future.done():
@@ -168,7 +183,7 @@ def _settle(
 # Bytes to lines ----------------------------------------------------------------------
 
 
-def numbered(file: BufferedReader, name: str) -> Iterator[list[Numbered]]:
+def numbered(file: BufferedReader, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """
     Lists, none of them empty, of the lines that are not blank, each with its number.
 

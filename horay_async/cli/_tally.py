@@ -2,10 +2,7 @@
 What has become of a batch's lines, in numbers and in words.
 """
 
-import time
-
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -15,21 +12,25 @@ from .. import (
     APIResponseValidationError,
     APIStatusError,
     AuthenticationError,
+    BudgetExceededError,
+    ConfigurationError,
     InternalServerError,
     InvalidRequestError,
-    PaymentRequiredError,
     PermissionDeniedError,
+    Progress,
     RateLimitError,
     StreamAbortedError,
 )
 from .._values import counted
-from ._lines import BadLine, Reply
+from ..many._results import lacks_credit
+from ._lines import BadLine
 
 
 # The first that fits: our errors inherit from each other. Our clocks' are a TimeoutError.
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (BadLine, "bad line"),
     (InvalidRequestError, "invalid request"),
+    (ConfigurationError, "unusable setting"),
     (AuthenticationError, "refused key"),
     (PermissionDeniedError, "forbidden request"),
     (RateLimitError, "rate limit"),
@@ -38,31 +39,9 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "timeout"),
     (APIConnectionError, "lost connection"),
     (APIResponseValidationError, "unreadable answer"),
-    (StreamAbortedError, "interrupted conversation"),
+    (StreamAbortedError, "interrupted line"),
+    (BudgetExceededError, "interrupted line"),
 )
-
-
-# Some services say so with a 429, where waiting would look sensible.
-_NO_CREDIT = frozenset(
-    {
-        "billing_error",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "exceeded_current_quota_error",
-        "insufficient_quota",
-    }
-)
-
-
-def lacks_credit(error: Exception) -> bool:
-    """
-    Whether the account has nothing left to pay with.
-    """
-    if isinstance(error, APIStatusError) and not _NO_CREDIT.isdisjoint(
-        {str(error.code).lower(), str(error.type).lower()}
-    ):
-        return True
-    return isinstance(error, PaymentRequiredError)
 
 
 def kind_of(error: Exception) -> str:
@@ -77,34 +56,20 @@ def kind_of(error: Exception) -> str:
 @attrs.define
 class Tally:
     """
-    What has become of the lines so far.
+    What has become of a batch's lines: a job's progress, and what the command alone knows.
     """
 
-    answered: int = 0
+    progress: Progress
 
     failures: Counter[str] = attrs.field(factory=Counter)
     """
     How often each kind of failure came.
     """
 
-    tokens_in: int = 0
-
-    tokens_out: int = 0
+    lost: int = 0
     """
-    Generated tokens; those of a conversation that failed later count as well.
+    Results that came, and could not be written.
     """
-
-    total: int | None = None
-    """
-    How many lines there are, where that is known.
-    """
-
-    at_once: int = 1
-    """
-    How many lines are answered at a time: what the first of them took says little of all.
-    """
-
-    started: float = attrs.field(factory=time.monotonic)
 
     @property
     def failed(self) -> int:
@@ -114,37 +79,17 @@ class Tally:
         return self.failures.total()
 
     @property
-    def done(self) -> int:
+    def answered(self) -> int:
         """
-        The lines whose result is written.
+        The lines whose answer is written.
         """
-        return self.answered + self.failed
+        return max(self.progress.done - self.failed - self.lost, 0)
 
-    @property
-    def seconds(self) -> float:
+    def is_whole(self) -> bool:
         """
-        Since the beginning.
+        Whether every line so far is answered, now or in an earlier run.
         """
-        return time.monotonic() - self.started
-
-    @property
-    def left(self) -> int | None:
-        """
-        The lines without a result, where their number is known.
-        """
-        return None if self.total is None else max(self.total - self.done, 0)
-
-    def add(self, replies: Sequence[Reply], error: Exception | None) -> None:
-        """
-        Count a line whose result is written.
-        """
-        if error is None:
-            self.answered += 1
-        else:
-            self.failures[kind_of(error)] += 1
-        for reply in replies:
-            self.tokens_in += reply.usage.prompt_tokens
-            self.tokens_out += reply.usage.completion_tokens
+        return not (self.failed or self.lost or self.progress.skipped_failed)
 
     def lines(self, *, whole: bool) -> str:
         """
@@ -153,43 +98,97 @@ class Tally:
         Args:
             whole: Whether the input came to its end.
         """
+        now, left = self.progress, self.progress.left
         facts = [f"{self.answered} answered", f"{self.failed} failed"]
         if self.failures:
             kinds = (counted(n, kind) for kind, n in self.failures.most_common())
             facts[1] += f" ({', '.join(kinds)})"
-        lines = self.done
-        if not whole and self.left != 0:
-            lines += self.left or 0
-            rest = "the others" if self.left is None else self.left
+        if self.lost:
+            facts.append(f"{self.lost} lost")
+        if before := now.skipped - now.skipped_failed:
+            facts.append(f"{before} answered before")
+        if now.skipped_failed:
+            facts.append(f"{now.skipped_failed} failed before")
+        lines = now.done + now.skipped
+        if not whole and left != 0:
+            lines += left or 0
+            rest = "the others" if left is None else left
             facts.append(f"{rest} not answered")
         return f"{counted(lines, 'line')}: {', '.join(facts)}"
 
     def cost(self) -> str:
         """
-        Tokens and time in words.
+        Tokens, money and time in words.
         """
-        seconds = self.seconds
-        return (
-            f"{self.tokens_in} tokens in, {self.tokens_out} out, {duration(seconds)}, "
-            f"{self.tokens_out / max(seconds, 1e-9):.0f} tokens/s"
-        )
+        now = self.progress
+        facts = [f"{now.prompt_tokens} tokens in", f"{now.completion_tokens} out"]
+        if now.cost is not None:
+            facts.append(f"cost {amount(now.cost)}")
+        if now.unpriced:
+            facts[-1] += f" ({counted(now.unpriced, 'answer')} without a price)"
+        facts.append(duration(now.seconds))
+        facts.append(f"{now.tokens_per_second:.0f} tokens/s")
+        return ", ".join(facts)
+
+    def times(self) -> str:
+        """
+        How long answers took, and what was asked again; empty if there is nothing to say.
+        """
+        facts = [
+            f"{name} p50 {_seconds(times.p50)}, p95 {_seconds(times.p95)}"
+            for name, times in (
+                ("latency", self.progress.latency),
+                ("first token", self.progress.first_token),
+            )
+            if times.count
+        ]
+        if retried := self.progress.retried:
+            facts.append(f"{retried} {'retry' if retried == 1 else 'retries'}")
+        if changed := self.progress.changed:
+            facts.append(f"{counted(changed, 'line')} had changed")
+        return "; ".join(facts)
 
     def to_dict(self) -> dict[str, Any]:
         """
         The same for programs.
         """
-        seconds = self.seconds
+        now = self.progress
+        lines = now.done + now.skipped
         kinds = {kind.replace(" ", "_"): n for kind, n in self.failures.items()}
         return {
-            "lines": self.done if self.total is None else max(self.total, self.done),
+            "lines": lines if now.total is None else max(now.total, lines),
             "answered": self.answered,
             "failed": self.failed,
             "failures": kinds,
-            "prompt_tokens": self.tokens_in,
-            "completion_tokens": self.tokens_out,
-            "seconds": round(seconds, 3),
-            "tokens_per_second": round(self.tokens_out / max(seconds, 1e-9), 1),
+            "skipped": now.skipped,
+            "skipped_failed": now.skipped_failed,
+            "changed": now.changed,
+            "lost": self.lost,
+            "retried": now.retried,
+            "prompt_tokens": now.prompt_tokens,
+            "completion_tokens": now.completion_tokens,
+            "cached_tokens": now.cached_tokens,
+            "cost": now.cost,
+            "unpriced": now.unpriced,
+            "seconds": round(now.seconds, 3),
+            "tokens_per_second": round(now.tokens_per_second, 1),
+            "latency": now.latency.to_dict(),
+            "first_token": now.first_token.to_dict(),
         }
+
+
+def amount(money: float) -> str:
+    """
+    A sum whose currency only the user knows: "12.34", "0.0012".
+    """
+    return f"{money:.2f}" if money >= 10 else f"{money:.4f}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "?"
+    # To a hundredth it is not known.
+    return f"{value:.2g} s" if value < 100 else clock(value)
 
 
 def duration(seconds: float) -> str:

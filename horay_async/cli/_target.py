@@ -19,6 +19,7 @@ from .. import (
     APIError,
     AsyncHoray,
     ConfigurationError,
+    Governor,
     HorayError,
     InvalidRequestError,
     MissingKeyError,
@@ -123,7 +124,9 @@ class Target:
 
 
 @asynccontextmanager
-async def open_client(target: Target) -> AsyncIterator[AsyncHoray]:
+async def open_client(
+    target: Target, *, governor: Governor | None = None
+) -> AsyncIterator[AsyncHoray]:
     """
     A client for the target, and the emulator or model behind it where one was asked for.
 
@@ -136,6 +139,7 @@ async def open_client(target: Target) -> AsyncIterator[AsyncHoray]:
         options: dict[str, Any] = {
             "max_retries": target.max_retries,
             "timeout": target.timeout,
+            "governor": governor,
         }
         if target.service:
             options["service"] = _SERVICES[target.service]

@@ -8,13 +8,11 @@ import io
 import os
 import queue
 import stat
-import sys
 import threading
 
-from pathlib import Path
 from typing import Self
 
-from ._failures import Failure, Misuse, reason
+from ._failures import Failure, reason
 
 
 _Job = tuple[bytes, asyncio.Future[None]]
@@ -119,64 +117,6 @@ def _settle(written: asyncio.Future[None], error: Exception | None) -> None:
         written.set_exception(error)
     else:
         written.set_result(None)
-
-
-# Opening -----------------------------------------------------------------------------
-
-
-def check_output(output: str, source: os.stat_result) -> None:
-    """
-    Refuse an output that cannot be meant, before anything is opened.
-
-    Raises:
-        Misuse: It is closed, the input, or would have to be packed.
-    """
-    if output == "-" and sys.stdout is None:
-        raise Misuse("cannot write to stdout: it is closed")
-    if output.lower().endswith(".gz"):
-        raise Misuse(
-            f"cannot write {output}: answers are written as plain text, a line as soon as "
-            "it is there; gzip them afterwards"
-        )
-    try:
-        target = os.fstat(sys.stdout.fileno()) if output == "-" else os.stat(output)  # noqa: PTH116 -- a descriptor or a path
-    except OSError:
-        return  # opening it will say what is wrong, if anything is
-    if _is_regular(target) and os.path.samestat(source, target):
-        name = "stdout" if output == "-" else output
-        raise Misuse(f"{name} is the input: answers would overwrite the prompts")
-
-
-def open_output(output: str, *, overwrite: bool) -> tuple[io.FileIO, str | None]:
-    """
-    The output, unbuffered: what is written is written, and closing it cannot fail.
-
-    Answers cost money: a file that holds some is moved aside, unless *overwrite*. Its new
-    name is the second value.
-    """
-    if output == "-":
-        return io.FileIO(os.dup(sys.stdout.fileno()), "w"), None
-    try:
-        kept = None if overwrite else _keep_former(Path(output))
-        return io.FileIO(output, "w"), kept
-    except OSError as error:
-        raise Misuse(f"cannot write {output}: {reason(error)}") from None
-
-
-def _keep_former(path: Path) -> str | None:
-    """
-    Give what is in the way another name: answers.1.jsonl for answers.jsonl.
-    """
-    if not path.is_file() or not path.stat().st_size:
-        return None
-    path = path.resolve()  # of a link the file moves, and the link stays
-    number = 1
-    while True:
-        name = path.with_name(f"{path.stem}.{number}{path.suffix}")
-        if not name.exists():
-            path.rename(name)
-            return name.name
-        number += 1
 
 
 def _is_regular(status: os.stat_result) -> bool:
