@@ -8,7 +8,7 @@ import ssl as tls
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     import aiohttp
 
 
+_GOVERNS: Final = ("at_most", "lease", "close", "snapshot")
+"""
+What is asked of a governor: see `_leases.Governing`.
+"""
+
+
 class AsyncHoray(Many):
     """
     A client of Horay, of Empower, or of any server of the same shape.
@@ -61,6 +67,7 @@ class AsyncHoray(Many):
         max_retries: int = 2,
         max_connections: int = 1000,
         governor: Governing | None = None,
+        lane: Lane | None = None,
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, str | float] | None = None,
         proxy: str | None = None,
@@ -88,6 +95,8 @@ class AsyncHoray(Many):
             max_connections: How many at once; further calls wait.
             governor: `Governor(rpm=..., tpm=..., concurrency=...)` keeps to limits of yours.
                 Share one to share its limits between clients.
+            lane: "batch" lets the calls of others go first where calls wait. Default:
+                "batch" for `map`, "interactive" for all others.
             default_headers: Sent with every request, over ours.
             default_query: Sent with every request.
             proxy: `http://[user:password@]host:port`; "" for none. Default: the
@@ -130,9 +139,14 @@ class AsyncHoray(Many):
             validate=check_validate(validate),
             hook=check_hook(on_event),
             idempotency_keys=check_flag("idempotency_keys", idempotency_keys),
+            lane=None if lane is None else check_lane(lane),
         )
-        if governor is not None and not hasattr(governor, "lease"):
-            raise ConfigurationError(f"governor is {governor!r}, expected a Governor")
+        lacking = [name for name in _GOVERNS if not hasattr(governor, name)]
+        if governor is not None and lacking:
+            raise ConfigurationError(
+                f"governor is {governor!r}, expected a Governor, or what has its"
+                f" {' and '.join(lacking)} as well"
+            )
         http = Session(
             base_url=settings.base_url,
             headers=own_headers(settings.key),

@@ -15,6 +15,7 @@ from horay_async import (
     AsyncHoray,
     AttemptFailed,
     ClientClosedError,
+    ConfigurationError,
     Governor,
     StreamAbortedError,
     WrongLoopError,
@@ -71,6 +72,30 @@ async def test_a_shared_governor(emulator, copied):
     refused, free, *governed = emulator.requests
     assert free.arrival - refused.arrival < wait
     assert [one.arrival - refused.arrival >= wait for one in governed] == [True] * 2
+
+
+class HalfGovernor:
+    """
+    Leases, and nothing else that is asked of a governor.
+    """
+
+    at_most = None
+    lease = Governor.lease
+
+
+def test_what_is_no_governor():
+    """
+    It is refused when the client is made, and not by its first refusal.
+    """
+    with pytest.raises(ConfigurationError, match="its close and snapshot as well"):
+        AsyncHoray(api_key="k", governor=HalfGovernor())
+
+
+def test_a_lane_for_all_calls():
+    lane = AsyncHoray(api_key="k", lane="batch")._line.settings.lane
+    assert lane == "batch"
+    with pytest.raises(ConfigurationError, match="lane"):
+        AsyncHoray(api_key="k", lane="fast")
 
 
 async def test_a_hundred_calls_on_one_connection(emulator):

@@ -100,6 +100,16 @@ class Many:
         **arguments: Unpack[MixedJob],
     ) -> TokenJob[ChatReply | CompletionReply]: ...
 
+    @overload
+    def map(
+        self,
+        requests: Iterable[Item | tuple[Id, Item]]
+        | AsyncIterable[Item | tuple[Id, Item]],
+        *,
+        stream: Streaming,
+        **arguments: Unpack[MixedJob],
+    ) -> Job[Any] | TokenJob[Any]: ...
+
     def map(
         self,
         requests: Iterable[Any] | AsyncIterable[Any],
@@ -109,6 +119,7 @@ class Many:
         stream: Streaming = False,
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        patience: float = 0.0,
         budget: Budget | None = None,
         prices: Mapping[str, Price] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
@@ -151,6 +162,10 @@ class Many:
                 request; where the request has changed it is asked again. One job at a time
                 has it. After a clean end it holds each row once, in `order`.
             retry_failed: Ask those rows again that failed in an earlier run.
+            patience: Seconds to wait for a server that has answered before and now is not
+                there, or takes nothing: no connection, 429 after all retries, 502, 503, 504.
+                Rows that fail so are kept and asked again when it is back; one of them
+                asks now and then, and no new row is begun. Default: they fail.
             budget: `Budget(tokens=…, cost=…)`: no row is begun that might take the job over
                 it; its reader gets `BudgetExceededError` after the last row.
             prices: Of models, `Price(prompt, completion)` for a million tokens; "*" stands for
@@ -180,6 +195,7 @@ class Many:
                 stream=stream,
                 journal=journal,
                 retry_failed=retry_failed,
+                patience=patience,
                 on_progress=on_progress,
                 total=total,
             ),
@@ -226,6 +242,16 @@ class Many:
         stream: Literal[True],
         **arguments: Unpack[CompletionArguments],
     ) -> TokenFanOut[CompletionReply, CompletionChoice]: ...
+
+    @overload
+    def fan_out(
+        self,
+        request: str | ChatRequest | CompletionRequest | None = None,
+        /,
+        *,
+        stream: bool,
+        **arguments: Any,
+    ) -> FanOut[Any, Any] | TokenFanOut[Any, Any]: ...
 
     def fan_out(
         self, request: Any = None, /, *, stream: bool = False, **arguments: Any

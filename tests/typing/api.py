@@ -234,6 +234,16 @@ async def overnight(client: AsyncHoray, requests: list[ChatRequest]) -> None:
                 assert_type(item.reply, CompletionReply | None)
 
 
+async def undecided(client: AsyncHoray, tokens: bool) -> None:
+    """
+    Whether tokens are wanted may be known only when the program runs.
+    """
+    async with client.map(["one"], stream=tokens) as job:
+        assert_type(job.done, int)
+    async with client.fan_out("one", n=2, stream=tokens) as choices:
+        assert_type(choices.usage, Usage)
+
+
 async def fanned_out(client: AsyncHoray) -> None:
     """
     Many answers to one request: a reply or a choice of its kind.
