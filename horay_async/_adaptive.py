@@ -13,10 +13,13 @@ become harder: when fewer calls at once are not answered sooner, it was not thei
 
 from __future__ import annotations
 
+import math
+
 from typing import Final
 
 import attrs
 
+from ._chance import Chance
 from ._errors import ConfigurationError
 
 
@@ -48,6 +51,16 @@ The part of the number by which it is raised, after a round that met no queue.
 _LESS: Final = 0.7
 """
 What it is lowered by: after a refusal, and to see whether less would do.
+"""
+
+_CHANCE: Final = 1.5
+"""
+How far the mean of one answer may be off, as a part of it; that of more by the root less.
+"""
+
+_GAIN: Final = 0.4
+"""
+The part by which twice the number must have given more, to be doubled though answers come later.
 """
 
 _SETTLED: Final = 20
@@ -88,9 +101,11 @@ class Climb:
 
     __slots__ = (
         "_bounds",
+        "_chance",
         "_count",
         "_doubted",
         "_from",
+        "_last",
         "_peak",
         "_rounds",
         "_starting",
@@ -112,6 +127,7 @@ class Climb:
         """
         The number of this round: a call's answer counts in the one in which it was sent.
         """
+        self._chance = Chance()
         self._sum = 0.0
         self._count = self._peak = self._rounds = 0
         self._starting = True
@@ -123,6 +139,8 @@ class Climb:
         self._usual: float | None = None
         # Of how many answers.
         self._usual_of = 0
+        # The number and the mean of the last round of the start.
+        self._last = (self.limit, math.inf)
         # What the number was before it was lowered to see what that does, and the mean then.
         self._from: tuple[float, float] | None = None
 
@@ -140,6 +158,7 @@ class Climb:
             seconds: After it was sent.
             number: The round's in which that was.
         """
+        self._chance.taken()
         if number != self.round:
             return
         self._sum += seconds
@@ -149,9 +168,10 @@ class Climb:
 
     def refused(self, number: int) -> None:
         """
-        The server has too much to do. The refusals of one round count once.
+        The server has too much to do. The refusals of one round count once, and such as come
+        by chance not at all.
         """
-        if number == self.round:
+        if number == self.round and self._chance.refused():
             self._starting, self._from = False, None
             self._next(self.limit * _LESS)
 
@@ -168,11 +188,18 @@ class Climb:
         usual = self._usual = mean if self._usual is None else self._usual
         if self._from is not None:
             self._compare(mean, *self._from)
-        elif self._starting and mean <= usual * _CLEAN:
+        elif (self._starting or self._doubted) and mean <= usual * _CLEAN:
+            # Slow only while it grew: that takes new connections.
+            self._starting, self._doubted = True, False
             # Where there is no sign of a queue, its end is far.
+            self._last = (self.limit, mean)
             far = self._usual_of > 0 and mean <= usual * (1 + _STEP)
             self._average(mean)
             self._next(self.limit * (4 if far else 2) if full else self.limit)
+        elif self._starting and self._gained(mean):
+            # They come later, but many more of them: it is our own processor that is busy.
+            self._last = (self.limit, mean)
+            self._next(self.limit * 2 if full else self.limit)
         elif self._starting:
             # Once more as it is: in a round that grew, not all had the whole queue before
             # them. And then a look: the round may have been slow by chance.
@@ -195,6 +222,15 @@ class Climb:
                 self._steps = 0
                 self._next(self.limit)
 
+    def _gained(self, mean: float) -> bool:
+        """
+        Whether a larger number gave a good deal more answers than the one before it.
+        """
+        limit, before = self._last
+        times = self.limit / limit
+        gain: float = times * before / mean
+        return times > 1 and gain >= 1.0 + _GAIN * math.log2(times)
+
     def _look(self, part: float, mean: float) -> None:
         """
         Lower the number to see what that does.
@@ -209,7 +245,10 @@ class Climb:
         """
         self._from = None
         part = self.limit / limit
-        if mean <= before * (1 + part) / 2:
+        # What fewer calls gave, as a part of what more gave. The queue may be our own
+        # processor's, which does more when it has more to do at once.
+        gave = part * before / mean
+        if gave >= max(2 * part / (1 + part), 1 - _CHANCE / self._count**0.5):
             # There had. There may still be one.
             self._doubted = False
             self._usual = min(mean, self._usual or mean)
@@ -217,6 +256,8 @@ class Climb:
         else:
             self._starting, self._doubted = self._doubted, False
             self._usual, self._usual_of = mean, self._count
+            # It cost something: there may be more to gain.
+            self._steps = 2
             self._next(limit)
 
     def _average(self, mean: float) -> None:

@@ -290,7 +290,8 @@ class Attempts:
             status = error.status_code
             if self._lease is not None and status in _OVERLOADED:
                 self._lease.refused(status)
-            closed = isinstance(error, RateLimitError) and self._close_gate(verdict)
+            if isinstance(error, RateLimitError):
+                self._close_gate(verdict)
             if isinstance(verdict, GiveUp):
                 error.retry_after = verdict.retry_after
                 if verdict.too_long:
@@ -306,8 +307,8 @@ class Attempts:
         # Of this attempt only the waiting counts on: its error keeps the rest.
         self.timings = Timings(governor=self.timings.governor)
         self._departed = False
-        if not closed:
-            await self._pause(verdict.wait)
+        # Its own wait, whatever the gate has made of it: another one asks for all.
+        await self._pause(verdict.wait)
 
     def _verdict(self, error: APIError, body: Body | None) -> Retry | GiveUp:
         self.complete(error, body)
@@ -338,20 +339,19 @@ class Attempts:
             finally:
                 self.timings.governor += self._loop.time() - began
 
-    def _close_gate(self, verdict: Retry | GiveUp) -> bool:
+    def _close_gate(self, verdict: Retry | GiveUp) -> None:
         """
-        Make everyone wait who shares the limit, us included, in the order of coming.
+        Make everyone wait who shares the limit.
         """
         if INSTANT:
-            return False
+            return
         if isinstance(verdict, Retry):
             wait = verdict.wait
         elif verdict.retry_after is None or verdict.retry_after > LONGEST_WAIT:
-            return False
+            return
         else:
             wait = verdict.retry_after
         self._governor.close(self._call.gate, wait, lease=self._lease)
-        return True
 
     def complete(self, error: APIError, body: Body | None) -> None:
         """

@@ -6,6 +6,9 @@ So two things are learnt from what the server did take: a rate, and a number in 
 fall a little with a new refusal, and grow while there is none: slowly at first, because the
 limit is near, and ever faster, because a limit that does not show itself has gone.
 
+Some servers refuse a part of all calls whatever their number. So where no limit is known only a
+cluster of refusals shows one; and a pace at which as many are refused as ever is given up again.
+
 No clock of its own: `now` is in seconds, of a clock that never goes back.
 """
 
@@ -15,6 +18,8 @@ import math
 
 from collections import deque
 from typing import Final
+
+from ._chance import BY_CHANCE, Chance
 
 
 FIRST_SIZE: Final = 32
@@ -99,6 +104,31 @@ _FULL: Final = 0.8
 The part of the places that must be taken for their number to be what was refused.
 """
 
+_MANY: Final = 100
+"""
+Calls that were taken before they did: they came by chance once more.
+"""
+
+_IN_VAIN: Final = 4
+"""
+Refusals in a row after which slowing down has been in vain.
+"""
+
+_FEW: Final = 16
+"""
+So few calls from one to the next: a limit that was met, and kept below, is met later.
+"""
+
+_VAIN: Final = 12.0
+"""
+Seconds after which they may be more, and the pace is doubted all the same.
+"""
+
+_LONGEST_VAIN: Final = 120.0
+"""
+Seconds to which that grows, each time that there was a limit after all.
+"""
+
 
 class Pace:
     """
@@ -107,8 +137,12 @@ class Pace:
 
     __slots__ = (
         "_careful",
+        "_chance",
         "_clean_since",
         "_closed_at",
+        "_doubts",
+        "_doubts_since",
+        "_few",
         "_fresh",
         "_grown",
         "_hold",
@@ -116,9 +150,13 @@ class Pace:
         "_met",
         "_met_rate",
         "_next",
+        "_patience",
         "_quiet_since",
         "_streak",
+        "_taken_in_all",
+        "_taken_lately",
         "_top",
+        "_trusted",
         "closed_until",
         "era",
         "rate",
@@ -156,6 +194,16 @@ class Pace:
         self._next = 0.0
         self._quiet_since = 0.0
         self._clean_since = self._grown = 0.0
+        # Which refusals are lessons.
+        self._chance = Chance()
+        # Rate, size and hold before it was tried out what calls without them would meet.
+        self._trusted: tuple[float | None, float, float] = (None, FIRST_SIZE, 0.0)
+        # How many slowed the gate down since when, and of those the last few in a row.
+        self._doubts = self._few = 0
+        self._doubts_since = 0.0
+        self._patience = _VAIN
+        # Calls that were taken since then, and since the last of them.
+        self._taken_in_all = self._taken_lately = 0
 
     # Asking --------------------------------------------------------------------------
 
@@ -185,11 +233,13 @@ class Pace:
 
     def probing(self, now: float, in_flight: int) -> bool:
         """
-        Whether the next one goes to ask for all, because the server took nothing lately.
+        Whether the next one goes to ask for all: nothing was taken lately, or all was in vain.
         """
         if self._met and now >= self.closed_until:
             self._reopen(now, in_flight)
-        return self._streak > 0
+        return self._streak > 0 or (
+            self._chance.borne > 0 and self._taken_lately < _MANY
+        )
 
     @property
     def starting(self) -> bool:
@@ -233,6 +283,8 @@ class Pace:
         """
         if era != self.era:
             return
+        self._taken_lately += 1
+        self._chance.taken()
         if self._streak:
             self._answered(now)
         if self.rate is not None or self._careful:
@@ -244,9 +296,18 @@ class Pace:
 
     def refused(self, now: float, wait: float, in_flight: int, era: int | None) -> bool:
         """
-        The server asks to wait. Whether it was news.
+        The server asks to wait. Whether that has closed the gate.
         """
+        was_open = self.closed_until <= now
         fresh = era is None or era == self.era
+        alone = self._fresh <= 1 and in_flight <= 1 and not self._taken_lately
+        if fresh and era is not None and not alone and self._by_chance(now):
+            self._uncount(era)
+            if self._chance.borne or self._taken_lately >= FIRST_SIZE:
+                return False
+            # Not enough was taken to tell: they wait, and learn nothing.
+            self.closed_until = max(self.closed_until, now + wait)
+            return was_open
         if fresh and self._streak:
             wait = max(wait, min(wait * _PATIENCE**self._streak, _LONGEST_PROBE))
         self.closed_until = max(self.closed_until, now + wait)
@@ -257,10 +318,59 @@ class Pace:
                 self._closed_at = now
         elif self._careful:
             self.size = max(self.size - 1.0, 1.0)
+        self._uncount(era)
+        return fresh and was_open
+
+    def _uncount(self, era: int | None) -> None:
+        """
+        What was refused was not taken.
+        """
         if era is not None:
             self._fresh -= 1
             self._lately.less()
-        return fresh
+
+    def _by_chance(self, now: float) -> bool:
+        """
+        Whether one more refusal shows no limit, so that it is its own call's alone.
+        """
+        if self._streak:
+            return False
+        if self._chance.borne or (self.rate is None and not self._careful):
+            if not self._chance.refused():
+                return True
+            self._believe(now)
+            return False
+        self._doubts += 1
+        if self._taken_lately:
+            self._few = self._few + 1 if self._taken_lately < _FEW else 0
+        self._taken_in_all += self._taken_lately
+        self._taken_lately = 0
+        return self._in_vain(now)
+
+    def _believe(self, now: float) -> None:
+        """
+        There is a limit.
+        """
+        if self._chance.borne:
+            if self._taken_lately < _MANY:
+                self._patience = min(2 * self._patience, _LONGEST_VAIN)
+            self.rate, self.size, self._hold = self._trusted
+        self._chance.borne, self._doubts_since = 0.0, now
+        self._doubts = self._few = self._taken_in_all = self._taken_lately = 0
+
+    def _in_vain(self, now: float) -> bool:
+        """
+        Whether it has slowed down, and is refused all the same.
+        """
+        wait = self._patience - (_VAIN if self._few >= _IN_VAIN else 0.0)
+        borne = (self._doubts + 1) / (self._doubts + self._taken_in_all + 1)
+        if self._doubts < _IN_VAIN or now - self._doubts_since < wait or borne > 0.5:
+            return False
+        self._chance.borne = max(borne, BY_CHANCE)
+        self._trusted = self.rate, self.size, self._hold
+        # From here on it grows fast, until refusals come in a cluster.
+        self._clean_since, self._hold = now - 6 * _DOUBLING, 0.0
+        return True
 
     def _meet(self, in_flight: int) -> None:
         """

@@ -143,6 +143,25 @@ class Outage:
         return None
 
 
+class Dice:
+    """
+    Refuses a part of all calls, whatever their number.
+    """
+
+    def __init__(self, part, service=0.01, asks=None):
+        self.part, self.service, self.asks = part, service, asks
+        self.dice = random.Random(7)
+
+    async def serve(self):
+        """
+        As above.
+        """
+        if self.dice.random() < self.part:
+            return (self.asks,)
+        await asyncio.sleep(self.service)
+        return None
+
+
 class Callers:
     """
     Calls as `_attempts` makes them, with nothing between them and the server.
@@ -173,6 +192,7 @@ class Callers:
             lease.refused(429)
             self.governor.close("key", wait, lease=lease)
             lease.settle()
+            await asyncio.sleep(wait)
         self.failed += 1
 
     async def all(self, count):

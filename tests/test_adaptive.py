@@ -101,7 +101,7 @@ def test_answers_count_in_their_round():
     What was sent when another number was in force says nothing of this one.
     """
     climb = Climb(Adaptive())
-    climb.refused(climb.round)
+    refused(climb)
     limit, number = climb.limit, climb.round
     for _ in range(100):
         climb.sent(int(limit))
@@ -109,18 +109,54 @@ def test_answers_count_in_their_round():
     assert (climb.limit, climb.round) == (limit, number)
 
 
+def refused(climb, times=5):
+    """
+    A cluster of refusals in one round.
+    """
+    number = climb.round
+    for _ in range(times):
+        climb.refused(number)
+
+
 def test_refused():
     """
     Fewer by a third, once for all refusals of a round; never below `low`.
     """
     climb = Climb(Adaptive(low=8))
-    first = climb.round
-    for _ in range(10):
-        climb.refused(first)
+    refused(climb, 10)
     assert climb.limit == pytest.approx(32 * 0.7)
     for _ in range(20):
-        climb.refused(climb.round)
+        refused(climb)
     assert climb.limit == 8
+
+
+def test_refused_by_chance():
+    """
+    A few among many that are answered are no reason to lower the number.
+    """
+    climb = Climb(Adaptive())
+    for call in range(4000):
+        climb.sent(int(climb.limit))
+        if call % 25 == 24:
+            climb.refused(climb.round)
+        else:
+            climb.answered(0.1, climb.round)
+    assert climb.limit == 1024
+
+
+def test_a_queue_of_our_own():
+    """
+    Answers that come later because the client is busy: fewer calls would give fewer answers.
+    """
+    climb = Climb(Adaptive())
+    for _ in range(60):
+        number, limit = climb.round, int(climb.limit)
+        climb.sent(limit)
+        # The more at once, the less each costs.
+        pace = 2200 * limit / (limit + 150)
+        for _ in range(max(limit, 32)):
+            climb.answered(max(0.2, limit / pace), number)
+    assert climb.limit > 700
 
 
 @pytest.mark.parametrize(

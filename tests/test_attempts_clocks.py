@@ -288,7 +288,7 @@ STATES = {
     ),
     "behind the gate": (
         Answer.json({}, 429, headers=[("retry-after", "60")]),
-        lambda caller: len(caller.told) == 2 and caller.gate.waiting,
+        lambda caller: len(caller.told) == 2 and caller.gate.closed_for,
     ),
 }
 

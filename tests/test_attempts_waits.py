@@ -128,7 +128,7 @@ async def test_the_longest_wait(caller, emulator, dice):
     emulator.script(limited(retry_after="120"), OK)
     waiting = asyncio.create_task(caller.run(timeouts=Timeouts()))
     await until(lambda: len(caller.told) >= 2)
-    await until(lambda: caller.gate.waiting)
+    await until(lambda: caller.gate.closed_for)
     assert 120 < caller.gate.closed_for < 132
     assert len(emulator.requests) == 1
     waiting.cancel()

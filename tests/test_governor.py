@@ -210,7 +210,7 @@ async def test_one_by_one(governor):
     """
     By the clock that there is.
     """
-    await refused(governor, 10, 2, 0.5)
+    await refused(governor, 10, 5, 0.5)
     queue = Queue(governor)
     await queue.ask(4)
     await queue.lease(3)
@@ -267,7 +267,7 @@ async def test_said_twice_counts_once(governor, clock):
     """
     One answer is one proof.
     """
-    await refused(governor, 10, 2, 1)
+    await refused(governor, 10, 5, 1)
     clock.monotonic.return_value += 1
     lease = await soon(governor.lease(KEY))
     clock.monotonic.return_value += 0.5

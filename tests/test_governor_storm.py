@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from horay_async._governor import Governor
-from servers import Bucket, Callers, Crowd, Outage, Windows, now, play
+from servers import Bucket, Callers, Crowd, Dice, Outage, Windows, now, play
 
 
 SEEDS = pytest.mark.parametrize("seed", range(3))
@@ -138,6 +138,28 @@ def test_one_alone_refused_for_ever():
     seconds, requests, failed = storm(Outage(0, float("inf")), 1)
     assert (requests, failed) == (3, 1)
     assert seconds < 2.5
+
+
+@SEEDS
+@pytest.mark.parametrize(("part", "longest"), [(0.0, 4), (0.02, 6), (0.3, 25)])
+def test_refused_by_chance(part, longest, seed):
+    """
+    It costs little more than the refusals themselves; 64 at a time, 10 ms each.
+    """
+    callers = Callers(Governor(), Dice(part, asks=0), seed=seed)
+
+    async def main():
+        left = iter(range(20_000))
+
+        async def some():
+            for _ in left:
+                await callers.call()
+
+        await asyncio.gather(*(some() for _ in range(64)))
+        return now()
+
+    assert play(main) < longest
+    assert callers.failed < 20_000 * part**3 * 1.5 + 1
 
 
 def test_silence_is_consent():

@@ -230,7 +230,7 @@ def test_a_probe_is_taken():
     assert pace.rate is None
     assert pace.size == 2
     pace = Pace()
-    closed(pace, 30, 2)
+    closed(pace, 30, 5)
     pace.wait(1.0, 0)
     pace.sent(1.0, 1)
     pace.refused(1.0, 1.0, 1, pace.era)
@@ -240,6 +240,65 @@ def test_a_probe_is_taken():
     pace.sent(3.0, 1)
     pace.admitted(3.0, 1, pace.era)
     assert pace.rate == pytest.approx(30 / 3, rel=0.1)
+
+
+def test_a_few_refusals_teach_nothing():
+    """
+    Where nearly all are taken each waits for itself: the gate stays open, for ever so long.
+    """
+    pace = Pace()
+    for number in range(5000):
+        now = number / 1000
+        pace.sent(now, 20)
+        if number % 50 == 49:
+            assert not pace.refused(now, 60.0, 20, pace.era)
+        else:
+            pace.admitted(now, 20, pace.era)
+    assert pace.rate is None
+    assert pace.closed_until == 0
+    assert pace.era == 0
+
+
+def test_a_first_refusal_is_believed():
+    """
+    Where little was taken before, all wait; but only a cluster of refusals is a lesson.
+    """
+    pace = Pace()
+    burst(pace, 32)
+    assert pace.refused(0.0, 1.0, 32, 0)
+    assert not pace.refused(0.0, 1.0, 31, 0)
+    assert pace.wait(0.5, 30) == pytest.approx(0.5)
+    assert pace.wait(1.0, 30) <= 0
+    assert pace.rate is None
+
+
+def test_slowing_down_in_vain():
+    """
+    Who is refused however slow the calls go, is refused by chance: the gate opens again, and
+    at a real limit it is as it was.
+    """
+    pace = Pace()
+    closed(pace, 20, 12)
+    now = 1.0
+    for _ in range(4):
+        for _ in range(3):
+            now = max(now, now + pace.wait(now, 1))
+            pace.sent(now, 1)
+            pace.admitted(now, 1, pace.era)
+        pace.sent(now, 1)
+        news = pace.refused(now, 0.1, 1, pace.era)
+    assert not news
+    slow = pace.rate
+    assert slow < 20
+    for _ in range(100):
+        now += 0.1
+        pace.admitted(now, 1, pace.era)
+    assert pace.rate is None or pace.rate > 10 * slow
+    # A limit after all: what was learnt before counts again.
+    for number in range(12):
+        assert pace.refused(now, 1.0, 1, pace.era) == (number == 11)
+    pace.wait(now + 1.0, 1)
+    assert pace.rate <= slow
 
 
 def test_a_turn_that_was_not_used():
