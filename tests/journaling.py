@@ -8,6 +8,7 @@ import threading
 
 from horay_async._replies import ChatChoice, ChatReply
 from horay_async._values import Message, Meta
+from horay_async.many import _compaction
 from horay_async.many._index import Claim, Index
 from horay_async.many._journal import Journal
 from horay_async.many._journal_file import JournalFile
@@ -136,6 +137,6 @@ def compact(path, rows, order="done", gone=never):
                     [line(number, text, name=name, nth=claim.nth, said=said)]
                 )
                 index.written(claim, where)
-        file.compact(index, order, gone)
+        _compaction.compact(file, index, order, gone)
     finally:
         file.close()

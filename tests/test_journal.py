@@ -322,16 +322,39 @@ async def test_closed(path):
 
 async def test_a_cancelled_opening_lets_go(path):
     """
-    Soon.
+    Before it ends: the next one is not refused.
     """
+    for _ in range(20):
+        opening = asyncio.ensure_future(Journal.open(path))
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        async with opened(path):
+            pass
+
+
+async def test_an_opening_that_is_cancelled_twice(path, monkeypatch):
+    """
+    Waits for nothing: the disk may hang.
+    """
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_):
+        reading.set()
+        assert go_on.wait(PATIENCE)
+        return Counts()
+
+    monkeypatch.setattr(JournalFile, "read", slowly)
     opening = asyncio.ensure_future(Journal.open(path))
-    await asyncio.sleep(0)
-    opening.cancel()
+    await asyncio.to_thread(reading.wait, PATIENCE)
+    for _ in range(2):
+        opening.cancel()
+        await asyncio.wait([opening], timeout=0)
     with pytest.raises(asyncio.CancelledError):
         await opening
+    go_on.set()
     await asyncio.to_thread(wait_until, lambda: not threads())
-    async with opened(path):
-        pass
 
 
 async def test_a_forgotten_one_lets_go(path):
@@ -351,14 +374,14 @@ async def test_a_cancelled_finish_leaves_the_order(path, monkeypatch):
     The file is whole, and free.
     """
     compacting, go_on = threading.Event(), threading.Event()
-    compact = JournalFile.compact
+    compact = _journal.compact
 
     def slowly(file, index, order, gone):
         compacting.set()
         assert go_on.wait(PATIENCE)
         compact(file, index, order, gone)
 
-    monkeypatch.setattr(JournalFile, "compact", slowly)
+    monkeypatch.setattr(_journal, "compact", slowly)
     async with opened(path) as journal:
         claims = [journal.claim(n, str(n), digest("a")) for n in range(2)]
         await journal.write(claims[1], line(1, "b"))
@@ -372,3 +395,17 @@ async def test_a_cancelled_finish_leaves_the_order(path, monkeypatch):
         await asyncio.to_thread(wait_until, lambda: not threads())
     assert texts(path) == [("1", "b"), ("0", "a")]
     assert list(path.parent.iterdir()) == [path]
+
+
+async def test_let_go(path):
+    """
+    All that was given to it is written nevertheless.
+    """
+    journal = await Journal.open(path)
+    claim = journal.claim(0, "0", digest("a"))
+    write = asyncio.ensure_future(journal.write(claim, line(0, "fine")))
+    await asyncio.sleep(0)
+    journal.let_go()
+    await asyncio.to_thread(wait_until, lambda: not threads())
+    await write
+    assert texts(path) == [("0", "fine")]

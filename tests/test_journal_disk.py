@@ -16,6 +16,7 @@ import pytest
 import horay_async
 
 from horay_async import JournalError
+from horay_async.many import _compaction
 from horay_async.many._index import Counts
 from horay_async.many._journal import Journal
 from horay_async.many._journal_file import JournalFile
@@ -27,6 +28,26 @@ from processes import wait_until
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "run.jsonl"
+
+
+@pytest.mark.parametrize("lines", [1, 250])
+async def test_the_disk_is_told(path, monkeypatch, lines):
+    """
+    Soon, and not only at the end: a power cut takes little.
+    """
+    told, loop, sync = asyncio.Event(), asyncio.get_running_loop(), os.fsync
+
+    def listening(descriptor):
+        if f'"custom_id":"{lines - 1}"'.encode() in path.read_bytes():
+            loop.call_soon_threadsafe(told.set)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", listening)
+    journal = await Journal.open(path)
+    for index in range(lines):
+        await answer(journal, index)
+    await asyncio.wait_for(told.wait(), PATIENCE)
+    await journal.aclose()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="open files stay on Windows")
@@ -131,7 +152,7 @@ async def test_a_compaction_that_fails(path, monkeypatch):
 
     path.write_bytes(line(1, "b") + line(0, "a"))
     with monkeypatch.context() as patched:
-        patched.setattr(JournalFile, "_write_beside", full)
+        patched.setattr(_compaction, "_write_beside", full)
         with pytest.raises(JournalError, match=r"has all its lines.*No space left"):
             await run()
     assert texts(path) == [("1", "b"), ("0", "a")]

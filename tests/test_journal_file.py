@@ -10,7 +10,6 @@ import tempfile
 
 from pathlib import Path
 
-import filelock
 import pytest
 
 from hypothesis import given
@@ -152,6 +151,7 @@ PROMPT = b'{"custom_id": "a", "prompt": "What is it?"}'
         (b"\x7fELF\0\0\0" + bytes(range(256)) * 20, 1),
         (b"PAR1" + bytes(2000), 1),
         (b"no\n" * 200 + WHOLE, 1),
+        (b"\n" * 150 + b"text without end", 151),
         (json.dumps([PROMPT.decode()] * 3, indent=1).encode(), 1),
     ],
 )
@@ -232,44 +232,6 @@ def test_what_cannot_be_opened(tmp_path, name, problem):
         JournalFile(f"{tmp_path}/{name}")
 
 
-def test_one_writer(path):
-    """
-    A second one gets an error that says what to do; a third one may, when it has ended.
-    """
-    file = JournalFile(str(path))
-    with pytest.raises(JournalLockedError, match="wait until that has ended"):
-        JournalFile(str(path))
-    file.close()
-    file.close()
-    JournalFile(str(path)).close()
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_lock_of_nothing(path, monkeypatch):
-    """
-    Who had opened the lock's file when its holder removed it tries again.
-    """
-    acquire = filelock.BaseFileLock.acquire
-    lock = path.with_name(".run.jsonl.horay-lock")
-    calls = []
-
-    def late(self, **options):
-        calls.append(options)
-        acquire(self, **options)
-        if len(calls) < 3:
-            lock.unlink()
-        if len(calls) == 1:
-            lock.touch()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(filelock.BaseFileLock, "acquire", late)
-        file = JournalFile(str(path))
-    assert len(calls) == 3
-    with pytest.raises(JournalLockedError):
-        JournalFile(str(path))
-    file.close()
-
-
 def test_a_link(tmp_path, path):
     """
     What it names is locked and replaced; the link stays.
@@ -311,19 +273,6 @@ def test_opening_fails_behind_the_lock(path):
     JournalFile(str(path)).close()
 
 
-def test_files_cannot_be_locked(path, monkeypatch):
-    """
-    As on some network drives.
-    """
-
-    def refuse(*_, **__):
-        raise NotImplementedError
-
-    monkeypatch.setattr(filelock.BaseFileLock, "acquire", refuse)
-    with pytest.raises(JournalError, match="cannot be opened: files cannot be locked"):
-        JournalFile(str(path))
-
-
 def test_it_cannot_be_mended(path, monkeypatch):
     """
     Nothing is written to it then.
@@ -333,9 +282,11 @@ def test_it_cannot_be_mended(path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     path.write_bytes(WHOLE[:-9])
+    file = JournalFile(str(path))
     monkeypatch.setattr(os, "ftruncate", fail)
     with pytest.raises(JournalError, match="cannot be read: Input/output error"):
-        read(path)
+        file.read(Index(), never)
+    file.close()
     assert path.read_bytes() == WHOLE[:-9]
 
 

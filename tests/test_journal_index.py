@@ -24,18 +24,27 @@ ENTRIES = st.builds(
     st.sampled_from(["answered", "failed", "again"]),
     st.sampled_from([UNKNOWN, digest("x"), digest("y")]),
     st.none() | st.integers(0, 3),
+    st.booleans(),
 )
 
 
 class Model:
     """
-    The same with a dict: where each row's last line begins, and what it says.
+    The same with dicts: of each row where its last line begins, what that says, and whether
+    it has been paid for; of each former answer where it begins.
     """
 
     def __init__(self):
         self.rows = {}
+        self.answers = {}
         self.claims = []
+        self.recalled = []
         self.dead = []
+        self.former = []
+
+    def add_former(self, entry, offset):
+        if entry.state == "answered" and entry.digest != UNKNOWN:
+            self.answers[entry.id, entry.nth or 0, entry.digest] = (offset, True)
 
     def add(self, entry, offset):
         nth = entry.nth
@@ -43,53 +52,101 @@ class Model:
             nth = 0
             while (entry.id, nth) in self.rows:
                 nth += 1
-        if (entry.id, nth) in self.rows:
-            self.dead.append(self.rows[entry.id, nth][0])
-        self.rows[entry.id, nth] = (offset, entry.state, entry.digest)
+        key = (entry.id, nth)
+        is_former = self.supersede(key, entry.digest)
+        if is_former and self.rows[key][1] == "answered":
+            before, _, known, _ = self.rows[key]
+            self.answers[*key, known] = (before, False)
+        paid = entry.state == "answered" or entry.partial
+        self.rows[key] = (offset, entry.state, entry.digest, paid)
 
-    def claim(self, name, asked, *, retry_failed):
-        nth = Counter(one for one, _ in self.claims)[name]
-        self.claims.append((name, nth))
-        _, state, known = self.rows.get((name, nth), (None, "new", UNKNOWN))
+    def supersede(self, key, asked):
+        if key not in self.rows:
+            return False
+        offset, _, known, paid = self.rows[key]
+        self.dead.append(offset)
+        _, elsewhere = self.answers.get((*key, known), (0, False))
+        is_former = paid and (known == UNKNOWN or (known != asked and not elsewhere))
+        if is_former:
+            self.former.append(offset)
+        return is_former
+
+    def look(self, key, asked):
+        if key not in self.rows:
+            return "new"
+        _, state, known, _ = self.rows[key]
         if known not in (UNKNOWN, asked):
             state = "changed"
-        elif state == "failed" and retry_failed:
-            state = "again"
-        return nth, state
+        return "answered" if (*key, asked) in self.answers else state
 
-    def written(self, key, offset):
-        if key in self.rows:
-            self.dead.append(self.rows[key][0])
-        self.rows[key] = (offset, "answered", UNKNOWN)
+    def claim(self, name, asked, *, retry_failed):
+        key = name, Counter(one for one, _ in self.claims)[name]
+        self.claims.append(key)
+        state = self.look(key, asked)
+        if state == "answered":
+            _, was, known, _ = self.rows[key]
+            if was != "answered" or known not in (UNKNOWN, asked):
+                self.recalled.append((key, asked))
+        return key[1], "again" if state == "failed" and retry_failed else state
+
+    def written(self, key, asked, offset):
+        self.supersede(key, asked)
+        self.rows[key] = (offset, "answered", asked, False)
 
 
 @given(
+    st.lists(ENTRIES, max_size=10),
     st.lists(ENTRIES, max_size=30),
     st.lists(st.tuples(FEW, st.sampled_from("xyz"), st.booleans()), max_size=30),
     st.booleans(),
 )
-def test_a_dict_does_the_same(entries, rows, retry_failed):
+def test_a_dict_does_the_same(formers, entries, rows, retry_failed):
     """
-    Lines of a file, then rows that claim their places, some of them written.
+    Lines of both files, then rows that claim their places, some of them written, and some
+    that take former answers back.
     """
     index, model = Index(), Model()
+    for number, entry in enumerate(formers):
+        index.add_former(entry, number)
+        model.add_former(entry, number)
     offset = 0
     for entry in entries:
         index.add(entry, offset)
         model.add(entry, offset)
         offset += 100
-    states = Counter(state for _, state, _ in model.rows.values())
+    states = Counter(state for _, state, *_ in model.rows.values())
     assert {state: n for state, n in index.sealed().items() if n} == states
+    for name, said, _ in rows:
+        for nth in range(3):
+            looked = index.look(name, nth, digest(said))
+            assert looked == model.look((name, nth), digest(said))
     for number, (name, said, is_written) in enumerate(rows):
         claim = index.claim(number, name, digest(said), retry_failed=retry_failed)
         expected = model.claim(name, digest(said), retry_failed=retry_failed)
         assert (claim.nth, claim.state) == expected
         assert claim.skip == (claim.state in {"answered", "failed"})
-        if is_written:
+        if is_written and not claim.skip:
             index.written(claim, offset)
-            model.written((name, claim.nth), offset)
+            model.written((name, claim.nth), digest(said), offset)
             offset += 100
+
+    recalled = iter(model.recalled)
+
+    def copy(begin, elsewhere, digest):
+        nonlocal offset
+        key, asked = next(recalled)
+        assert digest == asked
+        assert model.answers[*key, asked] == (begin, elsewhere)
+        model.written(key, asked, offset)
+        offset += 100
+        return offset - 100
+
+    assert index.recalls == bool(model.recalled)
+    index.recall(copy)
+    assert next(recalled, None) is None
+    assert not index.recalls
     assert sorted(index.dead) == sorted(model.dead)
+    assert sorted(index.former) == sorted(model.former)
     claimed = [model.rows[key][0] for key in model.claims if key in model.rows]
     assert list(index.claimed()) == claimed
     others = [row[0] for key, row in model.rows.items() if key not in model.claims]
@@ -112,8 +169,9 @@ def test_many_rows():
         new = index.claim(number, f"new-{number}", digest("x"), retry_failed=False)
         assert new.state == "new"
     assert list(index.claimed()) == list(range(size))
-    arrays = [getattr(index, name) for name in index.__slots__]
-    arrays += arrays.pop(index.__slots__.index("_tables"))
+    rows = index._rows
+    arrays = [rows.keys, rows.words, rows._sizes, *rows._tables]
+    arrays += [index._digests, index._claims, index._dead, index._former]
     assert sum(map(sys.getsizeof, arrays)) < 40 * 2 * size
 
 

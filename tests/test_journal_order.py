@@ -2,6 +2,7 @@
 A journal's file put in order, when a job has ended well.
 """
 
+import json
 import stat
 import tempfile
 
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from horay_async import BadRequestError
+from horay_async.many import _compaction
 from horay_async.many._index import Index
 from horay_async.many._journal_file import JournalFile
 from journaling import LINES, WHOLE, compact, digest, line, never, read, texts
@@ -24,47 +27,89 @@ def path(tmp_path):
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 RUNS = st.lists(
-    st.lists(st.tuples(NAMES, st.sampled_from("xyz")), max_size=6),
+    st.tuples(
+        st.lists(st.tuples(NAMES, st.sampled_from("xyz"), st.booleans()), max_size=6),
+        st.booleans(),
+    ),
     min_size=1,
-    max_size=4,
+    max_size=5,
 )
 
 
+def said_of(path):
+    """
+    Id and answer of each line of a file; None: it failed.
+    """
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [said_in(json.loads(one)) for one in lines]
+
+
+def said_in(data):
+    if data["error"] is not None:
+        return data["custom_id"], None
+    return data["custom_id"], data["response"]["body"]["choices"][0]["message"][
+        "content"
+    ]
+
+
+def ended(path, rows, keys, order):
+    """
+    Those rows in the order that is asked for, after a check that the file has them so.
+    """
+    if order == "input":
+        others = [key for key in rows if key not in keys]
+        rows = {key: rows[key] for key in keys + others}
+    assert said_of(path) == [(key[0], row[1]) for key, row in rows.items()]
+    return rows
+
+
 @given(RUNS, st.sampled_from(["done", "input"]), st.randoms())
-@settings(max_examples=60)
+@settings(max_examples=100)
 def test_runs_beside_a_model(runs, order, chance):
     """
-    After each run each row has one line, its newest, in the order asked for.
+    After each run that ends well each row has one line, its newest or the one that answers
+    its request, in the order asked for; and no answer is lost that ever was given.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.jsonl")
-        model = {}  # (name, nth): (said, text), in the order of the file
-        for number, names in enumerate(runs):
+        rows = {}  # (name, nth): (said, text), in the order of the file
+        answers = {}  # (name, nth, said): text
+        for number, (names, well) in enumerate(runs):
             index = Index()
             file = JournalFile(str(path))
             file.read(index, never)
-            todo, keys = [], []
-            for at, (name, said) in enumerate(names):
-                claim = index.claim(at, name, digest(said), retry_failed=False)
-                keys.append((name, claim.nth))
-                if keys[-1] not in model or model[keys[-1]][0] != said:
-                    assert not claim.skip
-                    todo.append((claim, name, said, f"run {number}: {said}"))
-                else:
+            todo, keys, recalled = [], [], []
+            for at, (name, said, fails) in enumerate(names):
+                claim = index.claim(at, name, digest(said), retry_failed=True)
+                keys.append(key := (name, claim.nth))
+                if claim.skip:
                     assert claim.state == "answered"
+                    row = (said, answers[*key, said])
+                    if rows[key] != row:
+                        recalled.append((key, row))
+                else:
+                    assert (*key, said) not in answers
+                    text = None if fails else f"run {number}: {said}"
+                    todo.append((claim, key, said, text))
             chance.shuffle(todo)
-            for claim, name, said, text in todo:
-                one = line(0, text, name=name, nth=claim.nth, said=said)
+            for claim, key, said, text in todo:
+                fields = {"error": BadRequestError("no")} if text is None else {}
+                one = line(0, text, name=key[0], nth=key[1], said=said, **fields)
                 [where], _ = file.append([one])
                 index.written(claim, where)
-                model.pop((name, claim.nth), None)
-                model[name, claim.nth] = (said, text)
-            file.compact(index, order, never)
+                rows.pop(key, None)
+                rows[key] = (said, text)
+                if text is not None:
+                    answers[*key, said] = text
+            if well:
+                _compaction.compact(file, index, order, never)
+                for key, row in recalled:
+                    rows.pop(key)
+                    rows[key] = row
+                rows = ended(path, rows, keys, order)
             file.close()
-            if order == "input":
-                others = [key for key in model if key not in keys]
-                model = {key: model[key] for key in keys + others}
-            assert texts(path) == [(key[0], row[1]) for key, row in model.items()]
+        kept = {*said_of(path), *said_of(path.with_name("run.former.jsonl"))}
+        assert {(key[0], text) for key, text in answers.items()} <= kept
 
 
 def test_rows_that_this_run_did_not_have(path):
@@ -151,6 +196,6 @@ def test_somebody_else_has_written_to_it(path):
     with path.open("ab") as other:
         other.write(LINES[2])
     with pytest.raises(OSError, match="somebody else has written"):
-        file.compact(index, "input", never)
+        _compaction.compact(file, index, "input", never)
     file.close()
     assert path.read_bytes() == LINES[1] + LINES[0] + LINES[2]

@@ -225,6 +225,7 @@ async def test_an_error_is_its_rows_own(client, emulator):
             r"requests\[1\] = \(None, …\): expected an id that is a string",
         ),
         ((True, "one"), "expected an id"),
+        ((10**5000, "one"), "is of type tuple"),
         (asyncio.CancelledError(), "is of type CancelledError"),
     ],
 )

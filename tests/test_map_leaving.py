@@ -367,3 +367,56 @@ async def test_the_next_call_is_unharmed(client, held):
     held._script.waiting.clear()
     rows = [row async for row in client.map(["one", "two"], timeout=PATIENCE)]
     assert [row.error for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("stream", [False, "rows", True])
+async def test_nothing_waits_for_the_collector(client, emulator, stream, bare):
+    """
+    A job that was left is freed with its unread rows when its user lets go of it.
+    """
+    hangs = Answer.chat("half ", asyncio.Event()) if stream else None
+    emulator.script(Answer.chat("one"), *[hangs] * 2)
+    if not stream:
+        emulator.script()
+        hold(emulator, 9)
+    gc.collect()
+    gc.disable()
+    try:
+        job = client.map(Source(), stream=stream, concurrency=3)
+        gone = weakref.ref(job)
+        if bare:
+            async for _ in job:
+                break
+            await over(client)
+        else:
+            async with job:
+                async for _ in job:
+                    break
+        del job, _
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_nor_does_one_whose_rows_failed(client, emulator):
+    """
+    Errors keep frames, and some are in cycles of aiohttp's: the job is not with them.
+    """
+    broken = Answer.chat("half ", end="close", finish=None, done=False)
+    emulator.script(*[broken] * 3)
+    gc.collect()
+    gc.disable()
+    try:
+        job = client.map(Source(3), stream="rows")
+        gone = weakref.ref(job)
+        async with job:
+            assert all([row.error async for row in job])
+        del job
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -125,14 +125,14 @@ async def test_told_now_and_then(client, emulator, monkeypatch):
         async for _ in items:
             pass
         assert told[-1] == (200, 0)
-    assert told.count((200, 0)) == 1
     assert len(told) < 200
 
 
-async def test_told_at_an_early_end(client):
+async def test_told_at_an_early_end(client, monkeypatch):
     """
     The last call is the last word, however the job ended.
     """
+    monkeypatch.setattr(_ticker, "SECONDS", 0.02)
     told = []
     async with client.map(
         Source(), on_progress=lambda progress: told.append(progress.in_flight)
@@ -142,6 +142,7 @@ async def test_told_at_an_early_end(client):
     assert told[-1:] == [0]
     count = len(told)
     await job.aclose()
+    await asyncio.sleep(0.05)
     assert len(told) == count
 
 

@@ -389,6 +389,15 @@ async def test_the_default(emulator, governor, at_once):
         assert client.map([])._slots._limit == at_once
 
 
+async def test_the_lane(client):
+    """
+    Nobody waits for a job's single rows, unless the client says so.
+    """
+    assert client.map([])._asking.line.settings.lane == "batch"
+    client = client.with_options(lane="interactive")
+    assert client.map([])._asking.line.settings.lane == "interactive"
+
+
 async def test_a_narrow_governor(emulator):
     """
     A job that may ask a thousand at once does not line them up before a governor of two.

@@ -59,6 +59,14 @@ async def test_rows(client, emulator):
     assert_over(client)
 
 
+async def test_connections_are_used_again(client, emulator):
+    """
+    A stream is read to the end of its body.
+    """
+    await every(client.map(Source(5), stream="rows", concurrency=1))
+    assert len({request.connection for request in emulator.requests}) == 1
+
+
 async def test_no_task_more_than_a_plain_row(client, emulator):
     """
     A stream's first content takes no task of its own.

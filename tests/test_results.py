@@ -4,6 +4,7 @@ A row as a line, a line read again, and what tells one request from another.
 
 import json
 
+import attrs
 import pytest
 
 from hypothesis import given
@@ -35,15 +36,10 @@ from horay_async import (
     user,
 )
 from horay_async._replies import ChatChoice
-from horay_async._values import Outcome, Partial, PartialChoice
+from horay_async._values import Outcome, Partial, PartialChoice, Usage
+from horay_async.many._faults import lacks_credit, never_answered
 from horay_async.many._index import UNKNOWN, Claim, Entry
-from horay_async.many._results import (
-    digest_of,
-    lacks_credit,
-    never_answered,
-    read_result,
-    result_line,
-)
+from horay_async.many._results import digest_of, read_result, result_line
 from horay_async.many._rows import Row
 
 
@@ -111,6 +107,22 @@ def test_what_a_journal_needs():
         "first_token": 0.25,
     }
     assert written(row(reply("Hi")), nth=2)["horay"]["nth"] == 2
+
+
+def test_an_estimate():
+    """
+    Where the server has not counted, the line says what we make of it, and that we do.
+    """
+    counted = attrs.evolve(reply("a"), usage=Usage(prompt_tokens=9))
+    guessed = attrs.evolve(
+        reply("b"),
+        usage=Usage(prompt_tokens=2, completion_tokens=3, source="estimated"),
+    )
+    data = written(
+        row(counted, guessed, guessed, request=Conversation("a", ["b", "c"]))
+    )
+    assert data["horay"]["estimate"] == {"prompt_tokens": 4, "completion_tokens": 6}
+    assert "estimate" not in written(row(counted))["horay"]
 
 
 def test_ids_differ():
@@ -206,6 +218,7 @@ def with_facts(error, **facts):
         ClientClosedError("closed"),
         BudgetExceededError("used up"),
         ConnectTimeoutError("late"),
+        DeadlineExceeded("late", meta=Meta(attempts=0)),
         PoolTimeoutError("full"),
         APIConnectionError("cannot connect"),
         AuthenticationError("bad key", meta=Meta(status=401)),
@@ -233,7 +246,6 @@ def test_never_answered(error):
         IncompleteStreamError("gone"),
         APIConnectionError("broke", meta=Meta(status=200)),
         with_facts(APIConnectionError("broke"), answered=True),
-        RateLimitError("slower", meta=Meta(status=429)),
         InternalServerError("oops", meta=Meta(status=500)),
         BadRequestError("no", meta=Meta(status=400)),
     ],

@@ -4,7 +4,7 @@ Many prompts: a job that answers as many as there are, a fan-out for many answer
 
 from ._contest import Loser
 from ._fan_out import FanOut, TokenFanOut
-from ._job import Job, TokenJob
+from ._job import Job, JournalFacts, TokenJob
 from ._money import Budget, Price
 from ._progress import Progress
 from ._race import Hedge, Race
@@ -18,6 +18,7 @@ __all__ = [
     "FanOut",
     "Hedge",
     "Job",
+    "JournalFacts",
     "Loser",
     "Price",
     "Progress",

@@ -68,6 +68,7 @@ class JobOptions(TypedDict, total=False):
     order: Order
     journal: str | os.PathLike[str] | None
     retry_failed: bool
+    patience: float
     budget: Budget | None
     prices: Mapping[str, Price] | None
     on_progress: Callable[[Progress], object] | None
@@ -132,6 +133,8 @@ class Terms:
 
     retry_failed: bool
 
+    patience: float
+
     on_progress: Callable[[Progress], object] | None
 
     total: int | None
@@ -146,6 +149,7 @@ def terms(
     stream: Streaming = False,
     journal: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
+    patience: float = 0.0,
     on_progress: Callable[[Progress], object] | None = None,
     total: int | None = None,
 ) -> Terms:
@@ -178,6 +182,7 @@ def terms(
         raise ConfigurationError(
             f"journal is {check.shown(journal)}, expected the path of a file"
         )
+    _check_seconds("patience", patience)
     if on_progress is not None:
         _check_called("on_progress", on_progress)
     return Terms(
@@ -186,6 +191,7 @@ def terms(
         stream=stream,
         journal=journal,
         retry_failed=retry_failed,
+        patience=float(patience),
         on_progress=on_progress,
         total=total,
     )
@@ -196,6 +202,15 @@ def _check_count(name: str, value: Any, *, at_least: int) -> None:
         raise ConfigurationError(f"{name} is {value!r}, expected a whole number")
     if value < at_least:
         raise ConfigurationError(f"{name} is {value}, expected {at_least} or more")
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Not a number is not 0 or more either.
+    if not number or not value >= 0:
+        raise ConfigurationError(
+            f"{name} is {check.shown(value)}, expected seconds, 0 or more"
+        )
 
 
 def _check_word(name: str, value: Any, words: Iterable[Any]) -> None:

@@ -21,7 +21,7 @@ from ._rows import Row
 from ._slots import Slot
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Asked:
     """
     One thing that the source gave.
@@ -66,6 +66,11 @@ class Asked:
     """
 
     calls: int = 0
+
+    returns: int = 0
+    """
+    How often it came back from waiting for a server, and was asked again.
+    """
 
     stream: TokenStream[Any, Any] | None = None
     """

@@ -20,6 +20,7 @@ from .._timeouts import Timeouts
 from .._values import Outcome, Token, Usage, user
 from ._arguments import CLOCKS, Streaming, check_names, check_values
 from ._asked import Asked
+from ._away import Away
 from ._ledger import Ledger, Reservation
 from ._money import usage_of
 from ._rows import Conversation, Row, misfit
@@ -50,6 +51,13 @@ class Asking:
     tell: Tell
     """
     Where tokens go, of rows whose tokens are told.
+    """
+
+    away: Away
+
+    retried: Callable[[], None]
+    """
+    Called when a call is made again.
     """
 
     # Before a row is asked -----------------------------------------------------------
@@ -137,7 +145,30 @@ class Asking:
 
     async def _call(self, asked: Asked, line: Line, request: Any) -> bool:
         """
-        One call, paid for: whether it was answered. If not, `asked.error` says why.
+        One call: whether it was answered. If not, `asked.error` says why.
+
+        Where the server has gone away it is made again when that is back.
+        """
+        turn = asked.calls
+        error: Exception | None = None
+        try:
+            while (error := await self._once(asked, line, request)) is not None:
+                told = asked.partial is not None
+                if told or not await self.away.wait(asked, error):
+                    asked.error = error
+                    return False
+                # Of the same turn.
+                asked.calls = turn
+                self.retried()
+            self.away.answered()
+            return True
+        finally:
+            error = None  # its traceback holds this frame
+            self.away.leave(asked)
+
+    async def _once(self, asked: Asked, line: Line, request: Any) -> Exception | None:
+        """
+        The same, made once and paid for: what went wrong.
         """
         reservation, asked.reservation = asked.reservation, None
         if reservation is None:
@@ -150,17 +181,16 @@ class Asking:
                 reply = await self._stream(asked, line, request)
             else:
                 reply = await line.reply(request, self.timeouts)
-            if reply is None:
-                assert asked.error is not None
-                usage = usage_of(asked.error)
-                return False
+            if isinstance(reply, Exception):
+                usage = usage_of(reply)
+                return reply
             asked.replies.append(reply)
             usage, model = reply.usage, reply.model
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- one row must not end the others
             usage = usage_of(error)
-            raise
+            return error
         else:
-            return True
+            return None
         finally:
             if usage is None and (partial := asked.partial) is not None:
                 usage = partial.usage
@@ -168,9 +198,9 @@ class Asking:
 
     async def _stream(self, asked: Asked, line: Line, request: Any) -> Any:
         """
-        One call as a stream: the reply, or None.
+        One call as a stream: the reply, or what went wrong.
 
-        An error is not raised: its traceback would hold this frame, and that the stream.
+        That is not raised: its traceback would hold this frame, and that the stream.
         """
         kind: Kind[Any, Any] = CHAT if isinstance(request, ChatRequest) else TEXT
         stream = asked.stream = line.stream(request, self.timeouts, kind)
@@ -191,9 +221,7 @@ class Asking:
                 # To the end of the body: its connection can be used again.
                 await stream.advance()
                 return stream.reply
-            assert isinstance(stream.error, Exception)
-            asked.error = stream.error
-            return None
+            return stream.error
         finally:
             stream.abort("its row was cancelled")
             asked.outcome = stream.outcome
@@ -206,6 +234,8 @@ def asking(
     ledger: Ledger,
     stream: Streaming,
     tell: Tell,
+    away: Away,
+    retried: Callable[[], None],
 ) -> Asking:
     """
     What was given for all rows, checked: what no row could be asked with is refused here.
@@ -229,6 +259,8 @@ def asking(
         ledger=ledger,
         stream=stream,
         tell=tell,
+        away=away,
+        retried=retried,
     )
     check_names(fields)
     check_values(line, fields)

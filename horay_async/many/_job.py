@@ -11,6 +11,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, final
 
+import attrs
+
 from .._errors import StreamConsumedError, WrongLoopError
 from .._line import Line
 from ._arguments import Terms
@@ -24,6 +26,53 @@ OneT = TypeVar("OneT")
 """
 What a job gives its reader.
 """
+
+
+@attrs.frozen(kw_only=True)
+class JournalFacts:
+    """
+    What a job's journal holds.
+    """
+
+    path: str
+    """
+    The file itself, where a link was named.
+    """
+
+    answered: int
+    """
+    Rows that it had an answer of when it was opened.
+    """
+
+    failed: int
+    """
+    Rows that it had a failure of.
+    """
+
+    again: int
+    """
+    Rows that it had as never answered, and which are asked again.
+    """
+
+    damaged: int
+    """
+    Lines of it that nobody can read.
+    """
+
+    repeated: int
+    """
+    Rows of this run with an id that a row before them had.
+    """
+
+    former: int
+    """
+    Answers to other requests, which its clean end has set aside.
+    """
+
+    former_path: str
+    """
+    Where it keeps those.
+    """
 
 
 class _Job(Work, Generic[ReplyT, OneT]):
@@ -72,10 +121,27 @@ class _Job(Work, Generic[ReplyT, OneT]):
         return self.progress.in_flight
 
     @property
-    def journal(self) -> Journal | None:
+    def journal(self) -> JournalFacts | None:
         """
-        The journal, once it is open.
+        What the journal holds, once it is open.
         """
+        journal = self._journal
+        if journal is None:
+            return None
+        counts = journal.counts
+        return JournalFacts(
+            path=journal.path,
+            answered=counts.answered,
+            failed=counts.failed,
+            again=counts.again,
+            damaged=counts.damaged,
+            repeated=journal.repeated,
+            former=journal.former,
+            former_path=journal.former_path,
+        )
+
+    @property
+    def _journal(self) -> Journal | None:
         return None if self._keeping is None else self._keeping.journal
 
     @property

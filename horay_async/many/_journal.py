@@ -18,7 +18,8 @@ from typing import Any, Final, final
 from .._errors import JournalError
 from .._values import counted
 from ._arguments import Order
-from ._index import Claim, Counts, Index
+from ._compaction import compact
+from ._index import Claim, Counts, Index, State
 from ._journal_file import JournalFile, reason
 
 
@@ -42,7 +43,15 @@ class Journal:
     used on the loop on which it was opened, and ended by `finish` or `aclose`.
     """
 
-    __slots__ = ("_index", "_retry_failed", "_writer", "counts", "repeated")
+    __slots__ = (
+        "_index",
+        "_retry_failed",
+        "_writer",
+        "changed",
+        "counts",
+        "matched",
+        "repeated",
+    )
 
     def __init__(self, writer: _Writer, *, retry_failed: bool) -> None:
         """
@@ -58,6 +67,15 @@ class Journal:
         self.repeated: int = 0
         """
         How many rows have an id that a row before them had.
+        """
+        self.matched: int = 0
+        """
+        How many rows it knew; those that are asked again are among them.
+        """
+        self.changed: int = 0
+        """
+        How many rows it knew for other requests. Where all rows are such, and none matched,
+        this is another input, or one with other options.
         """
 
     @classmethod
@@ -78,7 +96,7 @@ class Journal:
             retry_failed: Whether rows that failed are to be asked again.
             overwrite: Whether what it holds is forgotten.
 
-        Cancelled: it is let go as soon as may be.
+        Cancelled: waits until it is let go, which is soon; once more, and it does not.
 
         Raises:
             JournalLockedError: Another process, or another job, is writing it.
@@ -91,6 +109,7 @@ class Journal:
             await opened
         except asyncio.CancelledError:
             writer.end(None)
+            await writer.until_gone()  # or the next to open it would be refused
             raise
         finally:
             del opened  # its error would keep this frame, and so itself
@@ -103,6 +122,20 @@ class Journal:
         """
         return str(self._writer.file.path)
 
+    @property
+    def former(self) -> int:
+        """
+        How many answers to other requests were set aside in its clean end.
+        """
+        return self._writer.file.former
+
+    @property
+    def former_path(self) -> str:
+        """
+        Where they are, with those of earlier runs.
+        """
+        return str(self._writer.file.former_path)
+
     def claim(self, index: int, name: str, digest: bytes) -> Claim:
         """
         Find a row's place: call it once for each, in the order of the input.
@@ -111,7 +144,17 @@ class Journal:
         """
         claim = self._index.claim(index, name, digest, retry_failed=self._retry_failed)
         self.repeated += claim.nth > 0
+        if claim.state == "changed":
+            self.changed += 1
+        elif claim.state != "new":
+            self.matched += 1
         return claim
+
+    def look(self, name: str, nth: int, digest: bytes) -> State:
+        """
+        What the *nth* row of an id would be. Nothing is claimed; before the first claim.
+        """
+        return self._index.look(name, nth, digest)
 
     async def write(self, claim: Claim, line: bytes) -> None:
         """
@@ -126,7 +169,8 @@ class Journal:
 
     async def finish(self, *, order: Order = "done") -> None:
         """
-        End it well: each row has one line then, in the order asked for.
+        End it well: each row has one line then, in the order asked for. What a row had been
+        answered to another request is not deleted, but goes to `former_path`.
 
         Cancelled: the file is left as it is; it holds all lines.
 
@@ -150,11 +194,17 @@ class Journal:
         Raises:
             JournalError: It has failed, and no `write` has said so.
         """
-        self._writer.end(None)
+        self.let_go()
         await self._writer.until_over()
 
-    def __del__(self) -> None:
+    def let_go(self) -> None:
+        """
+        The same, without a wait: its thread does it.
+        """
         self._writer.end(None)
+
+    def __del__(self) -> None:
+        self.let_go()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}>"
@@ -227,9 +277,15 @@ class _Writer:
         Raises:
             JournalError: It has failed, and no row was told so, or it should end *well*.
         """
-        await asyncio.wait([self._over])
+        await self.until_gone()
         if self._broken is not None and (well or not self._told):
             raise self._error()
+
+    async def until_gone(self) -> None:
+        """
+        The same, however it has ended.
+        """
+        await asyncio.wait([self._over])
 
     def _error(self) -> JournalError:
         self._told = True
@@ -324,7 +380,7 @@ class _Writer:
 
     def _compact(self, order: Order) -> None:
         try:
-            self.file.compact(self.index, order, lambda: self._leaving)
+            compact(self.file, self.index, order, lambda: self._leaving)
         except OSError as error:
             self._broken = (
                 f"the journal {self._path!r} has all its lines, but cannot be put in order"

@@ -1,5 +1,5 @@
 """
-A journal's file: whose it is, what is in it, and how a line is added, mended, put in order.
+A journal's file: what is taken for one, what is in it, and how a line is added or mended.
 
 All of it blocks: one thread does it.
 """
@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import heapq
 import itertools
 import os
 import stat
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from .._errors import JournalError, JournalLockedError
+from .._errors import JournalError
 from .._events import logger
 from .._values import counted
-from ._arguments import Order
 from ._index import Counts, Index
+from ._journal_lock import JournalLock, beside, is_at
 from ._results import read_result
 
 
@@ -32,7 +31,8 @@ How each of our lines does, so that half a line is known for one.
 
 _TRIED: Final = 100
 """
-So many lines are looked at for one that can be read, to tell what a file is.
+So many lines are looked at for one that can be read, to tell what a file is. Blank ones
+do not count.
 """
 
 _LINE_LIMIT: Final = 1 << 28
@@ -40,14 +40,12 @@ _LINE_LIMIT: Final = 1 << 28
 Bytes of a line, in a file of which nobody knows yet what it is.
 """
 
-_PIECE: Final = 1 << 20
-
-_WINDOW: Final = 1 << 16
+PIECE: Final = 1 << 20
 """
-Bytes to read at once of lines that are put in order: they stand near their places.
+Bytes to read at once.
 """
 
-_BINARY: Final = getattr(os, "O_BINARY", 0)
+BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
 class JournalFile:
@@ -73,12 +71,16 @@ class JournalFile:
         """
         How many it holds.
         """
-        self._fd = -1
+        self.former = 0
+        """
+        How many a compaction has set aside.
+        """
+        self.fd = -1
         try:
             # What a link names is locked and replaced, not the link.
             self.path = Path(os.path.realpath(path))
             _check(self.path, path)
-            self._lock = _lock(self.path, path)
+            self._lock = JournalLock(self.path, path)
             try:
                 self._open(overwrite=overwrite)
             except BaseException:
@@ -90,19 +92,29 @@ class JournalFile:
             ) from error
 
     def _open(self, *, overwrite: bool) -> None:
-        self._new.unlink(missing_ok=True)  # of a compaction that was killed
+        self.new.unlink(missing_ok=True)  # of a compaction that was killed
         there = self.path.exists()
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | _BINARY
-        self._fd = os.open(self.path, flags, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY
+        self.fd = os.open(self.path, flags, 0o666)
         if overwrite:
-            os.ftruncate(self._fd, 0)
+            os.ftruncate(self.fd, 0)
         if not there:
-            _sync_directory(self.path.parent)
-        self._end = os.fstat(self._fd).st_size
+            sync_directory(self.path.parent)
+        self.end = os.fstat(self.fd).st_size
 
     @property
-    def _new(self) -> Path:
-        return _beside(self.path, "tmp")
+    def former_path(self) -> Path:
+        """
+        Where those go and are: answers to other requests than a row's last one.
+        """
+        return self.path.with_name(f"{self.path.stem}.former{self.path.suffix}")
+
+    @property
+    def new(self) -> Path:
+        """
+        What takes its place in a compaction.
+        """
+        return beside(self.path, "tmp")
 
     # Reading -------------------------------------------------------------------------
 
@@ -111,7 +123,8 @@ class JournalFile:
         Take up all lines, and mend the last one, if whoever wrote it was killed meanwhile.
 
         A line in the middle that cannot be read stays as it is: its row is asked again, and
-        whoever knows what it was can mend it.
+        whoever knows what it was can mend it. Former answers are taken up as well, but not
+        for a new journal: whoever removed the last one begins anew.
 
         Args:
             gone: Says whether nobody wants it any more.
@@ -121,7 +134,8 @@ class JournalFile:
         """
         offset = first = 0
         try:
-            with os.fdopen(self._fd, "rb", buffering=_PIECE, closefd=False) as file:
+            self._read_former(index, gone)
+            with os.fdopen(self.fd, "rb", buffering=PIECE, closefd=False) as file:
                 for number, line in enumerate(file, start=1):
                     if not line.endswith(b"\n"):
                         line = self._mend(number, offset, line)  # noqa: PLW2901
@@ -145,6 +159,19 @@ class JournalFile:
             )
         return Counts(**index.sealed(), damaged=len(self.damaged))
 
+    def _read_former(self, index: Index, gone: Callable[[], bool]) -> None:
+        if not self.end or not self.former_path.is_file():
+            return
+        offset = 0
+        with self.former_path.open("rb", buffering=PIECE) as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    if (entry := read_result(line)) is not None:
+                        index.add_former(entry, offset)
+                offset += len(line)
+                if gone():
+                    break
+
     def _take(self, index: Index, offset: int, line: bytes) -> None:
         if not line.strip():
             return
@@ -167,8 +194,8 @@ class JournalFile:
             read_result(whole)
         except ValueError:
             whole = b""
-        os.ftruncate(self._fd, offset + len(whole))
-        self._end = offset + len(whole)
+        os.ftruncate(self.fd, offset + len(whole))
+        self.end = offset + len(whole)
         if whole:
             whole += b"\n"
             self._write_all(b"\n")
@@ -190,15 +217,15 @@ class JournalFile:
 
         What was written of the next one is cut off again, as far as that can be done.
         """
-        begin = self._end
+        begin = self.end
         ends = [begin, *itertools.accumulate(map(len, lines), initial=begin)][1:]
         try:
             self._write_all(b"".join(lines))
         except OSError as error:
-            whole = [end for end in ends if end <= self._end]
-            self._end = whole[-1]
+            whole = [end for end in ends if end <= self.end]
+            self.end = whole[-1]
             with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._end)
+                os.ftruncate(self.fd, self.end)
             self.lines += len(whole) - 1
             return whole[:-1], error
         self.lines += len(lines)
@@ -207,8 +234,8 @@ class JournalFile:
     def _write_all(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            count = os.write(self._fd, rest)
-            self._end += count
+            count = os.write(self.fd, rest)
+            self.end += count
             rest = rest[count:]
 
     def sync(self) -> None:
@@ -218,118 +245,25 @@ class JournalFile:
         Raises:
             OSError: It cannot be, or the file is not where it was.
         """
-        os.fsync(self._fd)
-        if not _is_at(self.path, self._fd):
+        os.fsync(self.fd)
+        if not is_at(self.path, self.fd):
             raise FileNotFoundError(errno.ENOENT, "somebody has removed or replaced it")
 
     def close(self) -> None:
         """
         Let it go, and the lock. Twice is fine.
         """
-        self._close_file()
-        if self._lock.is_locked:
-            if os.name != "nt":  # there filelock does it
-                with contextlib.suppress(OSError):
-                    _beside(self.path, "lock").unlink()
-            self._lock.release()
+        self.close_file()
+        self._lock.release()
 
-    # Compaction ----------------------------------------------------------------------
-
-    def compact(self, index: Index, order: Order, gone: Callable[[], bool]) -> None:
-        """
-        Leave one line of each row, in the order asked for; nothing is done where it is so.
-
-        The new file takes the old one's place when it is complete, and the old one is whole
-        until then. Lines of rows that this run did not have are kept, in the order of the
-        input after the others. The file is closed then.
-
-        Args:
-            gone: Says whether to leave it as it is after all.
-
-        Raises:
-            OSError: It cannot be done.
-        """
-
-        def wanted() -> Iterator[int]:
-            rest = heapq.merge(sorted(index.unclaimed()), self.damaged)
-            return itertools.chain(index.claimed(), rest)
-
-        in_order = order != "input" or _rises(wanted())
-        if in_order and not index.dead:
-            return
-        status = os.fstat(self._fd)
-        if status.st_size != self._end:
-            raise OSError(errno.EBUSY, "somebody else has written to it")
-        with os.fdopen(self._fd, "rb", buffering=_WINDOW, closefd=False) as old:
-            pieces = _alive(old, index.dead) if in_order else _lines(old, wanted())
-            try:
-                if self._write_beside(pieces, status, gone):
-                    self._close_file()  # Windows replaces no open file
-                    self._new.replace(self.path)
-                    _sync_directory(self.path.parent)
-            finally:
-                with contextlib.suppress(OSError):
-                    self._new.unlink(missing_ok=True)
-
-    def _write_beside(
-        self, pieces: Iterable[bytes], status: os.stat_result, gone: Callable[[], bool]
-    ) -> bool:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
-        fd = os.open(self._new, flags, 0o600)
-        with os.fdopen(fd, "wb", buffering=_PIECE) as new:
-            for piece in pieces:
-                if gone():
-                    return False
-                new.write(piece)
-            new.flush()
-            _keep_owner(fd, status)
-            os.fsync(fd)
-        return True
-
-    def _close_file(self) -> None:
-        fd, self._fd = self._fd, -1
+    def close_file(self) -> None:
+        fd, self.fd = self.fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
 
 
-def _rises(numbers: Iterable[int]) -> bool:
-    return all(one < next_one for one, next_one in itertools.pairwise(numbers))
-
-
-def _alive(file: IO[bytes], dead: Iterable[int]) -> Iterator[bytes]:
-    """
-    All of a file but the lines that begin at *dead*.
-    """
-    at = 0
-    for begin in sorted(dead):
-        yield from _between(file, at, begin)
-        file.seek(begin)
-        at = begin + len(file.readline())
-    yield from _between(file, at, os.fstat(file.fileno()).st_size)
-
-
-def _between(file: IO[bytes], at: int, end: int) -> Iterator[bytes]:
-    file.seek(at)
-    while at < end and (piece := file.read(min(_PIECE, end - at))):
-        at += len(piece)
-        yield piece
-
-
-def _lines(file: IO[bytes], places: Iterable[int]) -> Iterator[bytes]:
-    for begin in places:
-        file.seek(begin)
-        yield file.readline()
-
-
-def _keep_owner(fd: int, status: os.stat_result) -> None:
-    if hasattr(os, "fchmod"):  # pragma: no branch -- Windows
-        with contextlib.suppress(PermissionError):  # only root may give files away
-            os.fchown(fd, status.st_uid, status.st_gid)
-        os.fchmod(fd, stat.S_IMODE(status.st_mode))
-
-
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """
     Have a new name outlast a power cut too.
     """
@@ -379,12 +313,14 @@ def _first_stranger(file: IO[bytes]) -> int:
     """
     The number of a line that is no journal's, before any that is one's; 0 if there is none.
     """
-    unread = 0
-    for number in range(1, _TRIED + 1):
+    unread = tried = number = 0
+    while tried < _TRIED:
         line = file.readline(_LINE_LIMIT)
+        number += 1
         said = line.strip(b"\0 \t\r\n")
         if not said and line:
             continue  # blank, or zeros after a power cut
+        tried += 1
         if said.startswith(_BEGINS):
             return 0  # ours, be it whole or not
         if not line.endswith(b"\n") and _BEGINS.startswith(said):
@@ -396,45 +332,6 @@ def _first_stranger(file: IO[bytes]) -> int:
             with contextlib.suppress(ValueError):
                 return 0 if read_result(said) else unread
     return unread
-
-
-def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.horay-{kind}")
-
-
-def _lock(path: Path, name: str) -> Any:
-    import filelock  # noqa: PLC0415 -- only where a journal is opened
-
-    where = _beside(path, "lock")
-    lock = filelock.FileLock(where)
-    while not lock.is_locked:
-        # Who ends removes it. Whoever had opened it by then has a lock of nothing, and the
-        # next one makes another file: so it must be there still, the one that it was.
-        guard = os.open(where, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            lock.acquire(blocking=False)
-            if not _is_at(where, guard):
-                lock.release()
-        except filelock.Timeout:
-            raise JournalLockedError(
-                f"the journal {name!r} is being written by another process, or by another"
-                " job of this one: wait until that has ended, or name another file"
-            ) from None
-        except NotImplementedError:
-            raise OSError(errno.ENOLCK, "files cannot be locked there") from None
-        finally:
-            os.close(guard)
-    return lock
-
-
-def _is_at(path: Path, fd: int) -> bool:
-    """
-    Whether a file that was opened there is there still.
-    """
-    try:
-        return os.path.samestat(path.stat(), os.fstat(fd))
-    except FileNotFoundError:
-        return False
 
 
 def reason(error: Exception) -> str:

@@ -99,6 +99,14 @@ class Keeping:
         line = result_line(asked.row, claim=asked.claim)
         await self.journal.write(asked.claim, line)
 
+    def let_go(self) -> None:
+        """
+        Have it closed as it is, with all that was given to `write`: its thread does that,
+        whether or not anybody waits. Twice is fine.
+        """
+        if self.journal is not None:
+            self.journal.let_go()
+
     async def end(self, *, well: bool) -> None:
         """
         Let go of the file, with all that was written.

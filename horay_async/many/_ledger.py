@@ -17,11 +17,13 @@ from .._errors import BudgetExceededError, ConfigurationError
 from .._values import Usage, counted
 from ._money import (
     ANY,
+    MILLION,
     Budget,
     Price,
     cached_tokens,
     checked_budget,
     checked_prices,
+    millionths,
     money,
 )
 
@@ -45,8 +47,6 @@ _ANSWER_MARGIN: Final = 2
 
 # A long answer of a chat model.
 _FIRST_ANSWER: Final = 1000
-
-_MILLION: Final = 1_000_000
 
 
 @attrs.frozen
@@ -123,6 +123,7 @@ class Ledger:
         "budget",
         "cached_tokens",
         "completion_tokens",
+        "estimated",
         "prices",
         "prompt_tokens",
         "unpriced",
@@ -152,6 +153,10 @@ class Ledger:
         self.cached_tokens: int = 0
         """
         How many of the prompts' tokens came out of the server's cache.
+        """
+        self.estimated: int = 0
+        """
+        Calls of which no server counted the tokens.
         """
         self.unpriced: int = 0
         """
@@ -183,7 +188,8 @@ class Ledger:
         """
         What it all cost, as far as models have prices. None: without prices.
         """
-        return self._cost / _MILLION if self.prices else None
+        # A sum of floats says 0.0007409999999999998.
+        return round(self._cost / MILLION, 12) if self.prices else None
 
     def check(self, model: str | None) -> None:
         """
@@ -302,7 +308,7 @@ class Ledger:
             return True
         cost = self._millionths(call, prompt, answer)
         # Sums of floats: what fits exactly must not fail by their last digits.
-        most = self.budget.cost * _MILLION * (1 + 1e-9)
+        most = self.budget.cost * MILLION * (1 + 1e-9)
         return self._spent_cost + self._reserved_cost + cost <= most
 
     def _within_tokens(self, tokens: int) -> bool:
@@ -328,8 +334,8 @@ class Ledger:
             used, more = str(self._spent), str(prompt + answer)
         else:
             limit = money(self.budget.cost or 0.0)
-            used = money(self._spent_cost / _MILLION)
-            more = money(self._millionths(call, prompt, answer) / _MILLION)
+            used = money(self._spent_cost / MILLION)
+            more = money(self._millionths(call, prompt, answer) / MILLION)
         if not self._spent:
             return (
                 f"the budget of {limit} is too small for a single call: the first may"
@@ -379,6 +385,7 @@ class Ledger:
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += usage.completion_tokens
         self.cached_tokens += cached_tokens(usage)
+        self.estimated += usage.source != "server"
         self._bytes += call.prompt_bytes
         self._prompts += usage.prompt_tokens
         self._texts += call.choices
@@ -386,7 +393,7 @@ class Ledger:
         if not self.prices:
             return
         if (price := self._price(call.model, model)) is not None:
-            self._cost += price.of(usage)
+            self._cost += millionths(price, usage)
         else:
             self.unpriced += 1
 

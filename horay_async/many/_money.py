@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 from collections.abc import Mapping
+from decimal import Decimal
 from numbers import Real
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ ANY: Final = "*"
 """
 The name in a price table that stands for all models it does not name.
 """
+
+MILLION: Final = 1_000_000
 
 
 def _price(price: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -60,16 +63,9 @@ class Price:
 
     def of(self, usage: Usage) -> float:
         """
-        What an answer cost, in millionths.
+        What an answer cost.
         """
-        cached = cached_tokens(usage)
-        fresh = usage.prompt_tokens - cached
-        price = self.prompt if self.cached is None else self.cached
-        return float(
-            fresh * self.prompt
-            + cached * price
-            + usage.completion_tokens * self.completion
-        )
+        return millionths(self, usage) / MILLION
 
 
 def _tokens(budget: Any, field: attrs.Attribute[Any], value: Any) -> None:
@@ -132,6 +128,20 @@ class Budget:
             )
 
 
+def millionths(price: Price, usage: Usage) -> float:
+    """
+    What an answer cost, so that prices like 0.1 add up without being divided first.
+    """
+    cached = cached_tokens(usage)
+    fresh = usage.prompt_tokens - cached
+    of_cached = price.prompt if price.cached is None else price.cached
+    return float(
+        fresh * price.prompt
+        + cached * of_cached
+        + usage.completion_tokens * price.completion
+    )
+
+
 def cached_tokens(usage: Usage) -> int:
     """
     How many of the prompt's tokens came out of a cache, as far as the server says so.
@@ -153,9 +163,9 @@ def usage_of(error: BaseException) -> Usage | None:
 
 def money(amount: float) -> str:
     """
-    Without its currency, which only the user knows.
+    Without its currency, which only the user knows; never as 1e-05.
     """
-    return f"{amount:.6g}"
+    return f"{Decimal(f'{amount:.6g}'):f}"
 
 
 def checked_budget(budget: Any) -> Budget | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from .._values import counted
+from ._faults import never_answered
 from ._ledger import Ledger
 from ._quantiles import Quantiles
 from ._rows import Row
@@ -29,6 +30,7 @@ class Progress:
     """
 
     __slots__ = (
+        "_away_since",
         "_began",
         "_clock",
         "_ended_at",
@@ -46,6 +48,7 @@ class Progress:
         "skipped",
         "skipped_failed",
         "total",
+        "unanswered",
     )
 
     def __init__(
@@ -72,6 +75,11 @@ class Progress:
         self.failed: int = 0
         """
         Rows that ended in an error.
+        """
+        self.unanswered: int = 0
+        """
+        How many of these went without an answer through no fault of their own, as no server
+        was there, say: another run with the same journal asks them again.
         """
         self.skipped: int = 0
         """
@@ -103,6 +111,7 @@ class Progress:
         """
         self._ledger = ledger or Ledger()
         self._clock = clock
+        self._away_since: float | None = None
         self._began: float | None = None
         self._ended_at: float | None = None
         self._pace = _Pace()
@@ -151,6 +160,13 @@ class Progress:
         return self._ledger.cached_tokens
 
     @property
+    def estimated(self) -> int:
+        """
+        Calls of which the server did not count the tokens: they are estimated then.
+        """
+        return self._ledger.estimated
+
+    @property
     def cost(self) -> float | None:
         """
         What it cost so far, by the prices and in their currency; None without prices.
@@ -172,6 +188,14 @@ class Progress:
         Since the first row was asked for; until the end, once the job is over.
         """
         return 0.0 if self._began is None else self._now() - self._began
+
+    @property
+    def away(self) -> float:
+        """
+        Seconds for which the job has been waiting for a server that is not there; 0 while it
+        is there.
+        """
+        return 0.0 if self._away_since is None else self._now() - self._away_since
 
     @property
     def rows_per_second(self) -> float:
@@ -249,6 +273,7 @@ class Progress:
         self.done += 1
         if row.error is not None:
             self.failed += 1
+            self.unanswered += never_answered(row.error)
         else:
             if row.seconds is not None:
                 self.latency.add(row.seconds)
@@ -277,6 +302,15 @@ class Progress:
         """
         self.changed += 1
 
+    def _away(self, away: bool) -> None:
+        """
+        The server is away and is waited for, or it is not. Twice is fine.
+        """
+        if not away:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = self._clock()
+
     def _ended(self) -> None:
         """
         The job is over, and time stands still. Twice is fine.
@@ -296,6 +330,7 @@ class Progress:
             "done": self.done,
             "answered": self.answered,
             "failed": self.failed,
+            "unanswered": self.unanswered,
             "skipped": self.skipped,
             "skipped_failed": self.skipped_failed,
             "changed": self.changed,
@@ -304,9 +339,11 @@ class Progress:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "cached_tokens": self.cached_tokens,
+            "estimated": self.estimated,
             "cost": self.cost,
             "unpriced": self.unpriced,
             "seconds": round(self.seconds, 3),
+            "away": round(self.away, 3),
             "rows_per_second": round(self.rows_per_second, 3),
             "tokens_per_second": round(self.tokens_per_second, 1),
             "eta": None if eta is None else round(eta, 3),
@@ -326,7 +363,9 @@ class Progress:
         if self.retried:
             times = "retry" if self.retried == 1 else "retries"
             facts.append(f"{self.retried} {times}")
-        facts.append(counted(self.prompt_tokens + self.completion_tokens, "token"))
+        about = "about " if self.estimated else ""
+        tokens = counted(self.prompt_tokens + self.completion_tokens, "token")
+        facts.append(f"{about}{tokens}")
         if self.cost is not None:
             facts.append(f"cost {self.cost:.6g}")
         if (eta := self.eta) is not None and self._ended_at is None:

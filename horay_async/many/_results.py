@@ -15,22 +15,14 @@ import orjson
 
 from .._codec import pack
 from .._errors import (
-    APIConnectionError,
     APIError,
     APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    BudgetExceededError,
-    ClientClosedError,
-    ConnectTimeoutError,
     InvalidRequestError,
-    PaymentRequiredError,
-    PoolTimeoutError,
-    StreamAbortedError,
 )
 from .._replies import ChatReply, CompletionReply
 from .._requests import ChatRequest, CompletionRequest
 from .._values import Outcome
+from ._faults import never_answered
 from ._index import UNKNOWN, Claim, Entry, Kept
 from ._rows import Conversation, Row, Turn
 
@@ -105,6 +97,8 @@ def _ours(row: Row[Any], claim: Claim | None) -> dict[str, Any]:
         ours["seconds"] = round(row.seconds, 4)
     if row.first_token is not None:
         ours["first_token"] = round(row.first_token, 4)
+    if counts := _estimate(row):
+        ours["estimate"] = counts
     if row.outcome not in _SAID:
         ours["outcome"] = row.outcome
     if row.error is not None:
@@ -113,6 +107,19 @@ def _ours(row: Row[Any], claim: Claim | None) -> dict[str, Any]:
         if partial := _partial(row.error):
             ours["partial"] = partial
     return ours
+
+
+def _estimate(row: Row[Any]) -> dict[str, int]:
+    """
+    What a row's answers cost, as far as the server did not say so.
+    """
+    usages = [one.usage for one in row.replies if one.usage.source == "estimated"]
+    if not usages:
+        return {}
+    return {
+        "prompt_tokens": sum(one.prompt_tokens for one in usages),
+        "completion_tokens": sum(one.completion_tokens for one in usages),
+    }
 
 
 def _partial(error: Exception) -> str | list[str]:
@@ -131,55 +138,6 @@ def _json(line: dict[str, Any]) -> bytes:
     except TypeError:
         # orjson refuses half a surrogate pair and very long integers; servers send both.
         return json.dumps(line).encode()
-
-
-# Whose fault it was ------------------------------------------------------------------
-
-# Some services say so with a 429, where waiting would look sensible.
-_NO_CREDIT: Final = frozenset(
-    {
-        "billing_error",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "exceeded_current_quota_error",
-        "insufficient_quota",
-    }
-)
-
-
-_NOBODYS_FAULT: Final = (
-    AuthenticationError,
-    BudgetExceededError,
-    ClientClosedError,
-    StreamAbortedError,
-)
-
-
-def lacks_credit(error: Exception) -> bool:
-    """
-    Whether the account has nothing left to pay with.
-    """
-    if isinstance(error, APIStatusError) and not _NO_CREDIT.isdisjoint(
-        {str(error.code).lower(), str(error.type).lower()}
-    ):
-        return True
-    return isinstance(error, PaymentRequiredError)
-
-
-def never_answered(error: Exception) -> bool:
-    """
-    Whether a row went without its answer through no fault of its own: it was interrupted,
-    no server was there, or the key or the account was no good. The next run asks it again.
-    """
-    if isinstance(error, _NOBODYS_FAULT) or lacks_credit(error):
-        return True
-    if isinstance(error, APITimeoutError):
-        return isinstance(error, (ConnectTimeoutError, PoolTimeoutError))
-    return (
-        isinstance(error, APIConnectionError)
-        and error.status_code is None
-        and not getattr(error, "answered", False)
-    )
 
 
 # In ----------------------------------------------------------------------------------
@@ -203,10 +161,11 @@ def read_result(line: bytes) -> Entry | None:
         return Entry(custom_id, state)
     if state == "failed" and ours.get("cut_off") is True:
         state = "again"
+    partial = state != "answered" and bool(data.get("turns") or ours.get("partial"))
     nth = ours.get("nth", 0)
     if not isinstance(nth, int):
         nth = None
-    return Entry(custom_id, state, _digest(ours.get("hash")), nth)
+    return Entry(custom_id, state, _digest(ours.get("hash")), nth, partial)
 
 
 def _load(line: bytes) -> Any:

@@ -4,6 +4,8 @@ Where a job's requests come from: any iterable, waited for or not.
 
 from __future__ import annotations
 
+import contextlib
+
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -63,5 +65,7 @@ def asked(index: int, given: Any) -> Asked:
     if isinstance(given, tuple) and len(given) == 2:
         name, item = given
         if isinstance(name, (str, int)) and not isinstance(name, bool):
-            return Asked(index, str(name), item)
+            # An integer of thousands of digits has no text.
+            with contextlib.suppress(ValueError):
+                return Asked(index, str(name), item)
     return Asked(index, str(index), given)

@@ -165,7 +165,8 @@ class Many:
             patience: Seconds to wait for a server that has answered before and now is not
                 there, or takes nothing: no connection, 429 after all retries, 502, 503, 504.
                 Rows that fail so are kept and asked again when it is back; one of them
-                asks now and then, and no new row is begun. Default: they fail.
+                asks now and then. Is it away for longer, the job asks no more and its
+                reader gets the error after the last row. Default: such rows fail.
             budget: `Budget(tokens=…, cost=…)`: no row is begun that might take the job over
                 it; its reader gets `BudgetExceededError` after the last row.
             prices: Of models, `Price(prompt, completion)` for a million tokens; "*" stands for

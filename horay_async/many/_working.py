@@ -33,6 +33,7 @@ from .._line import Line
 from ._arguments import Order, Terms
 from ._asked import Asked
 from ._asking import asking
+from ._away import Away
 from ._keeping import Keeping
 from ._ledger import Ledger
 from ._outlet import Outlet
@@ -70,7 +71,9 @@ class Work:
         "__weakref__",
         "_ahead",
         "_asking",
+        "_away",
         "_begun",
+        "_disturbed",
         "_ended",
         "_error",
         "_feeder",
@@ -101,20 +104,25 @@ class Work:
         """
         Made by `client.map(...)`.
         """
+        self.progress: Progress = Progress(ledger, total=terms.total)
+        """
+        How far it is; live.
+        """
         self._outlet = Outlet(terms.order)
+        self._room = asyncio.Event()
+        self._away = Away(
+            terms.patience, progress=self.progress, changed=self._room.set
+        )
         self._asking = asking(
             line,
             arguments,
             ledger=ledger,
             stream=terms.stream,
             tell=self._outlet.tell,
+            away=self._away,
+            retried=self.progress._retried,
         )
-        self.progress: Progress = Progress(ledger, total=terms.total)
-        """
-        How far it is; live.
-        """
         self._ahead = AHEAD[terms.order] * terms.concurrency
-        self._room = asyncio.Event()
         self._slots = Slots(
             line.governor,
             terms.concurrency,
@@ -142,6 +150,8 @@ class Work:
         self._pulled = self._begun = 0
         # Whether no more is pulled; whether what is under way is given up as well.
         self._ended = self._stopped = False
+        # Whether somebody cancelled a task of ours: perhaps the loop is about to end.
+        self._disturbed = False
         # What the reader gets after the last row, where that is not all; and what nobody
         # has been told, be it that or something that happened later.
         self._error: BaseException | None = None
@@ -223,7 +233,9 @@ class Work:
         except (Exception, asyncio.CancelledError) as error:
             if self._stopped:
                 raise
-            self._error = self._error or self._told(error)
+            if self._error is None:
+                self._disturbed = isinstance(error, asyncio.CancelledError)
+                self._error = self._told(error)
         finally:
             self._ended = True
             assert self._feeder is not None
@@ -257,6 +269,7 @@ class Work:
                 one.release()
                 raise
         one.slot = self._slots.begin()
+        self._away.began()
         one.place = self._begun
         self._begun += 1
         self.progress._started()
@@ -281,7 +294,11 @@ class Work:
         Raises:
             ClientClosedError: None will be.
         """
-        while not self._slots.open or self._begun - self._outlet.passed >= self._ahead:
+        while (
+            not self._slots.open
+            or self._away.waits
+            or self._begun - self._outlet.passed >= self._ahead
+        ):
             self._room.clear()
             await self._room.wait()
         if self._asking.line.session.closed:
@@ -294,16 +311,21 @@ class Work:
         assert one.slot is not None
         try:
             one.row = await self._asking.row(one)
-        except asyncio.CancelledError:
-            if self._keeping is not None and one.came:
+            if self._keeping is not None:
+                # The disk may take its time: meanwhile another row is asked. Who was asked
+                # has left already.
+                one.slot.leave()
+                await self._write(one, self._keeping)
+        except asyncio.CancelledError as cancelled:
+            if self._keeping is not None and one.row is None and one.came:
                 one.row = one.cut_off()
                 await self._write(one, self._keeping)
-            raise
-        if self._keeping is not None:
-            # The disk may take its time: meanwhile another row is asked. Who was asked has
-            # left already.
-            one.slot.leave()
-            await self._write(one, self._keeping)
+            # The task keeps it, and some frames of its traceback know the task.
+            raise cancelled.with_traceback(None) from None
+        finally:
+            # Errors keep frames, and from Python 3.12 on those that called them: the job and
+            # its unread rows shall not wait for the collector with them.
+            del self, one
 
     async def _write(self, one: Asked, keeping: Keeping) -> None:
         try:
@@ -328,6 +350,8 @@ class Work:
                 self.progress._finished(row)
                 self._outlet.put(one, row)
             self._room.set()
+            if self._away.spent is not None:
+                self._ask_no_more(self._away.spent)
         finally:
             self._left(task)
 
@@ -345,6 +369,10 @@ class Work:
             elif task is self._feeder:
                 # Before it was begun: later it catches that.
                 self._stop(self._told(asyncio.CancelledError()))
+            else:
+                self._disturbed = True
+        if task is self._feeder and task.cancelled():
+            self._feeder = None  # it holds us, by its traceback
         if self._ended and not self._tasks:
             self._conclude()
 
@@ -352,30 +380,38 @@ class Work:
         if self._ticker is not None:
             self._ticker.changed(self._give_up)
 
-    def _give_up(self, error: Exception) -> None:
+    def _ask_no_more(self, error: Exception) -> None:
         """
-        Ask no more; the reader gets the error when what is under way is over.
+        The reader gets the error when what is under way is over.
         """
         self._error = self._error or error
-        self._untold = self._untold or error
         if not self._ended:
             self._ended = True
             # It may be waiting for a source that has nothing to give for hours.
             assert self._feeder is not None
             self._feeder.cancel()
 
+    def _give_up(self, error: Exception) -> None:
+        """
+        The same, of what has to be told even to whoever reads no more.
+        """
+        self._untold = self._untold or error
+        self._ask_no_more(error)
+
     def _conclude(self) -> None:
         """
         All rows are over, and the source is closed.
         """
-        if self._keeper is None:
-            if self._error is None and (why := self._asking.ledger.why) is not None:
-                # It was a later turn of a conversation that found the budget used up.
-                self._error = BudgetExceededError(why)
-            if self._keeping is not None:
+        if self._error is None and (why := self._asking.ledger.why) is not None:
+            # It was a later turn of a conversation that found the budget used up.
+            self._error = BudgetExceededError(why)
+        if self._keeping is not None:
+            if not (self._keeper or self._stopped or self._disturbed):
+                # Whoever reads waits for that.
                 self._keeper = self._start(self._end_journal(self._keeping))
                 self._keeper.add_done_callback(self._left)
                 return
+            self._keeping.let_go()
         self.progress._ended()
         if self._ticker is not None:
             self._ticker.end(self._give_up)
@@ -385,9 +421,6 @@ class Work:
             await keeping.end(well=self._error is None)
         except JournalError as error:
             self._give_up(error)
-        if self._stopped and self._untold is not None:
-            # To whoever closes the job; where nobody does, asyncio hears of it.
-            raise self._untold
 
     def _told(self, error: BaseException) -> BaseException:
         """
@@ -423,14 +456,11 @@ class Work:
             return
         # Where nothing was begun nobody else does.
         await self._source.close()
-        if self._keeping is not None and self._keeper is None:
+        if self._keeping is not None:
             await self._keeping.end(well=False)
         feeder, self._feeder = self._feeder, None
         if feeder is not None and not feeder.cancelled():
             feeder.result()
-        keeper = self._keeper
-        if keeper is not None and not keeper.cancelled():
-            keeper.exception()  # it has been heard
         error, self._untold = self._untold, None
         if error is not None:
             try:
