@@ -5,6 +5,7 @@ What tests of `horay batch` share: an emulator of their own, prompts, and result
 import asyncio
 import contextlib
 import json
+import os
 import threading
 
 from pathlib import Path
@@ -48,11 +49,32 @@ def command(capfd, monkeypatch):
     """
     monkeypatch.setenv("HORAY_API_KEY", "a-key")
 
-    def run(*words):
-        code = main(list(map(str, words)))
+    def run(*words, stdin=None):
+        with contextlib.ExitStack() as stack:
+            if stdin is not None:
+                stack.enter_context(as_stdin(stdin))
+            code = main(list(map(str, words)))
         return code, *capfd.readouterr()
 
     return run
+
+
+@contextlib.contextmanager
+def as_stdin(data):
+    """
+    Have a process read this, text or bytes, from a pipe: less than one holds.
+    """
+    kept = os.dup(0)
+    ours, theirs = os.pipe()
+    try:
+        os.write(theirs, data.encode() if isinstance(data, str) else data)
+        os.close(theirs)
+        os.dup2(ours, 0)
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(ours)
+        os.close(kept)
 
 
 def write_lines(path, *lines):

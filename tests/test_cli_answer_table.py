@@ -9,6 +9,7 @@ import os
 import sys
 import tracemalloc
 
+import attrs
 import pytest
 
 from horay_async import (
@@ -19,6 +20,7 @@ from horay_async import (
     PartialChoice,
     RateLimitError,
     Row,
+    Usage,
     user,
 )
 from horay_async._codec import chat_reply, completion_reply
@@ -191,6 +193,22 @@ def test_conversations(tmp_path):
         "completion_tokens": 2,
         "attempts": 2,
     }
+
+
+def test_estimates(tmp_path):
+    """
+    Where the server did not count all answers, the line's estimate of the others counts.
+    """
+    asked = Conversation(ASKED, [[user("and?")]])
+    guess = Usage(prompt_tokens=7, completion_tokens=4, source="estimated")
+    uncounted = attrs.evolve(reply("two", usage=None), usage=guess)
+    alone, both = table(
+        tmp_path,
+        line("a", uncounted),
+        line("b", reply("one"), uncounted, request=asked),
+    )
+    assert (alone["prompt_tokens"], alone["completion_tokens"]) == (7, 4)
+    assert (both["prompt_tokens"], both["completion_tokens"]) == (10, 6)
 
 
 def test_failures(tmp_path):

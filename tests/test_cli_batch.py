@@ -2,6 +2,7 @@
 `horay batch`, tried as a person would.
 """
 
+import contextlib
 import gzip
 import json
 import os
@@ -10,7 +11,7 @@ import re
 import pytest
 
 from batching import command, emulating, results, text_of, write_lines
-from shell import WAIT, horay, serving, start
+from shell import WAIT, start
 
 
 __all__ = ["command"]
@@ -23,8 +24,8 @@ def echo():
     """
     The options that lead to an emulator that says what was said last.
     """
-    with serving("--mode", "echo") as url:
-        yield "--service", "horay", "--base-url", url
+    with emulating() as server:
+        yield server.words
 
 
 @pytest.fixture
@@ -68,12 +69,12 @@ def test_batch(echo, prompts, tmp_path, command):
     assert re.fullmatch(r"horay: latency p50 [\d.]+ s, p95 [\d.]+ s", times)
 
 
-def test_batch_text_completion(echo):
+def test_batch_text_completion(echo, command):
     """
     A Batch line may ask for a text completion.
     """
     line = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "on and on"}}
-    code, out, _ = horay("batch", "-", *echo, stdin=json.dumps(line))
+    code, out, _ = command("batch", "-", *echo, stdin=json.dumps(line))
     assert code == 0
     choice = results(out)["line-1"]["response"]["body"]["choices"][0]
     assert "on and on" in choice["text"]
@@ -171,15 +172,15 @@ def test_batch_lines_name_their_models(prompts, command):
     assert "2 lines: 1 answered, 1 failed (1 invalid request)" in err
 
 
-def test_batch_options_for_text_completions(echo):
+def test_batch_options_for_text_completions(echo, command):
     """
     A text completion may have options that a chat may not: no tokens, only the scores.
     """
     line = {"url": "/v1/completions", "body": {"model": MODEL, "prompt": "a"}}
     words = "batch", "-", *echo
-    _, _, err = horay(*words, "--max-tokens", 0, stdin=json.dumps(line))
+    _, _, err = command(*words, "--max-tokens", 0, stdin=json.dumps(line))
     assert "1 line: " in err
-    code, out, _ = horay(*words, "--temperature", "nan", stdin=json.dumps(line))
+    code, out, _ = command(*words, "--temperature", "nan", stdin=json.dumps(line))
     assert (code, out) == (2, "")
 
 
@@ -199,9 +200,9 @@ def test_batch_retries(prompts, retries, code, command):
     """
     A line that came too fast is asked again, as often as the user wants.
     """
-    with serving("--mode", "echo", "--requests-per-second", 4) as url:
+    with emulating(requests_per_second=4) as server:
         source = prompts(*[{"prompt": "one"}] * 6)
-        words = "batch", source, "--service", "horay", "--base-url", url
+        words = "batch", source, *server.words, "--patience", 0
         assert command(*words, "--max-retries", retries)[0] == code
 
 
@@ -215,11 +216,11 @@ def test_batch_shows_some_failures(echo, prompts, command):
     assert len(err.splitlines()) == 13
 
 
-def test_batch_empty(echo):
+def test_batch_empty(echo, command):
     """
     No lines are no failure.
     """
-    code, out, err = horay("batch", "-", *echo, stdin="\n \n")
+    code, out, err = command("batch", "-", *echo, stdin="\n \n")
     assert (code, out, err) == (0, "", "horay: no lines in stdin\n")
 
 
@@ -234,14 +235,14 @@ def test_batch_empty(echo):
         ("old.zip", "out.jsonl"),
     ],
 )
-def test_batch_files(echo, prompts, tmp_path, source, output):
+def test_batch_files(echo, tmp_path, source, output, command):
     """
     A file that cannot be used is one sentence; nothing is sent, nothing is touched.
     """
-    prompts({"prompt": "one"})
+    write_lines(tmp_path / "in.jsonl", {"prompt": "one"})
     (tmp_path / "old.zip").write_bytes(b"PK\x03\x04")
-    words = "batch", source, "-o", output, *echo
-    code, out, err = horay(*words, cwd=tmp_path)
+    with contextlib.chdir(tmp_path):
+        code, out, err = command("batch", source, "-o", output, *echo)
     assert (code, out) == (2, "")
     assert " cannot be " in err or err.startswith("horay: cannot ")
     assert err.count("\n") == 1
@@ -274,7 +275,7 @@ def test_batch_in_the_order_of_the_input(prompts, command):
     """
     lines = [{"prompt": "x " * (200 if n == 0 else 1)} for n in range(9)]
     source = prompts(*lines, "{oops", {"prompt": "x"})
-    with emulating(tokens_per_second=500) as server:
+    with emulating(tokens_per_second=1000) as server:
         words = "batch", source, *server.words
         names = {
             order: list(results(command(*words, "--order", order)[1]))
@@ -304,6 +305,8 @@ def test_batch_json(echo, prompts, tmp_path, command):
         "answered": 1,
         "failed": 1,
         "failures": {"bad_line": 1},
+        "not_answered": 0,
+        "not_answered_because": {},
         "skipped": 0,
         "skipped_failed": 0,
         "changed": 0,
@@ -312,13 +315,15 @@ def test_batch_json(echo, prompts, tmp_path, command):
         "prompt_tokens": 2,
         "completion_tokens": 2,
         "cached_tokens": 0,
+        "estimated": 0,
         "cost": None,
         "unpriced": 0,
         "first_token": {"count": 0, "p50": None, "p95": None},
-        "not_answered": 0,
         "stopped": None,
         "answered_by": f"Horay at {echo[-1]}",
         "output": str(target),
+        "set_aside": [],
+        "former": 0,
     }
 
 
@@ -346,18 +351,16 @@ def test_batch_names_the_emulator(prompts, command):
 
 
 @pytest.mark.parametrize("name", ["in.jsonl.gz", "in.jsonl", "-"])
-def test_batch_gzip(echo, tmp_path, name):
+def test_batch_gzip(echo, tmp_path, name, command):
     """
     Gzipped lines are told by their first bytes, whatever the file is called.
     """
     packed = gzip.compress(b'\xef\xbb\xbf{"prompt": "one"}\r\n\r\n{"prompt": "two"}')
     source = tmp_path / (name if name != "-" else "in")
     source.write_bytes(packed)
-    with source.open() as stdin:
-        words = "batch", stdin.name if name != "-" else "-", *echo
-        with start(*words, stdin=stdin) as process:
-            out, err = process.communicate(timeout=WAIT)
-    assert process.returncode == 0
+    words = "batch", source if name != "-" else "-", *echo
+    code, out, err = command(*words, stdin=packed)
+    assert code == 0
     assert {key: text_of(line) for key, line in results(out).items()} == {
         "line-1": "one",
         "line-3": "two",

@@ -49,14 +49,14 @@ def test_away(server, hundred, out, command):
     # Not even a head comes.
     server.script(*[None] * 10, Answer(before=[asyncio.Event()]))
     words = "batch", hundred, "-o", out, "--concurrency", 1, "--max-retries", 0
-    with start(*words, *server.words) as process:
+    with start(*words, *server.words, "--patience", 0) as process:
         server.call(server.wait_for_request(11, timeout=WAIT))
         server.call(server.aclose())
         err = process.stderr.read()
         assert process.wait(WAIT) == 1
     *_, why, lines, _, _, advice = err.splitlines()
     assert why.startswith("horay: cannot connect to 127.0.0.1:")
-    assert "stopped; 100 lines: 10 answered, 2" in lines
+    assert "stopped; 100 lines: 10 answered, 0 failed, 90 not answered; " in lines
     assert advice == "horay: the same command goes on from there"
     written = results(out.read_text()).values()
     failed = [line for line in written if line["error"]]
@@ -77,7 +77,7 @@ def test_away_for_a_moment(server):
     A few lines without a connection are no reason to stop, however often.
     """
     words = "batch", "-", *server.words, "--concurrency", 1, "--max-retries", 0
-    with start(*words) as process:
+    with start(*words, "--patience", 0) as process:
 
         def ask(count):
             process.stdin.write('{"prompt": "one"}\n' * count)
@@ -97,7 +97,65 @@ def test_away_for_a_moment(server):
         process.stdin.close()
         assert process.wait(WAIT) == 1
         err = process.stderr.read()
-    assert "41 lines: 3 answered, 38 failed (38 lost connections)" in err
+    said = "3 answered, 0 failed, 38 not answered (38 lost connections)"
+    assert f"41 lines: {said}" in err
+
+
+def closing(server, moment):
+    """
+    A server that answers ten prompts, and then is away for so many seconds, or for good.
+    """
+    back = asyncio.Event()
+
+    def come_back():
+        if moment is not None:
+            asyncio.get_running_loop().call_later(moment, back.set)
+
+    server.script(*[None] * 10, Answer(at="listen", before=[come_back, back]))
+
+
+def test_waited_for(server, hundred, out, command):
+    """
+    A server that is back in time costs nothing but the time.
+    """
+    closing(server, 0.3)
+    words = "batch", hundred, "-o", out, *server.words, "--concurrency", 2
+    code, _, err = command(*words, "--max-retries", 0)
+    assert code == 0
+    assert "horay: 100 lines: 100 answered, 0 failed; results in " in err
+    assert len(results(out.read_text())) == 100
+
+
+def test_waited_for_in_vain(server, hundred, out, command):
+    """
+    One that is not back in time ends the batch, at once then.
+    """
+    closing(server, None)
+    words = "batch", hundred, "-o", out, *server.words, "--concurrency", 2
+    code, _, err = command(*words, "--max-retries", 0, "--patience", "0.5s")
+    assert code == 1
+    why, lines, *_, advice = err.splitlines()
+    assert why.startswith("horay: cannot connect to 127.0.0.1:")
+    assert why.endswith("; the server has been away for 0.5 s, so no more is asked")
+    assert "100 lines: 10 answered, 0 failed, 90 not answered; " in lines
+    assert advice == "horay: the same command goes on from there"
+    # Those that were under way, and no more.
+    assert len(results(out.read_text())) <= 14
+
+
+def test_refused_for_too_long(server, hundred, out, command):
+    """
+    Nor does one that takes no call at all have the rest of the night fail.
+    """
+    refused = Answer.json({"error": {"message": "busy"}}, 503)
+    server.script(*[None] * 10, *[refused] * 100)
+    words = "batch", hundred, "-o", out, *server.words, "--concurrency", 2
+    code, _, err = command(*words, "--max-retries", 0, "--patience", "0.5s")
+    assert code == 1
+    said = "the server has been away for 0.5 s, so no more is asked"
+    assert err.splitlines()[0] == f"horay: 503 from Horay: busy; {said}"
+    assert "stopped; 100 lines: 10 answered, 0 failed, 90 not answered; " in err
+    assert 10 < len(results(out.read_text())) <= 14
 
 
 async def call(function):
@@ -162,7 +220,8 @@ def test_budget(server, hundred, out, command):
     assert code == 1
     assert "budget" in err.splitlines()[0]
     assert " not answered; results in " in err
-    assert err.splitlines()[-1] == "horay: the same command goes on from there"
+    again = "the same command goes on from there, with the same budget once more"
+    assert err.splitlines()[-1] == f"horay: {again}"
     answered = len(server.requests)
     assert 5 < answered < 100
     first = results(out.read_text())
@@ -170,6 +229,17 @@ def test_budget(server, hundred, out, command):
     assert sum(used(line) for line in first.values()) <= 200
     code, _, _ = command(*words)
     assert (code, len(server.requests)) == (0, 100)
+
+
+def test_budget_of_nothing(server, hundred, out, command):
+    """
+    Where not even one call fits, the same command is no good.
+    """
+    code, _, err = command("batch", hundred, "-o", out, *server.words, "--budget", 1)
+    assert code == 1
+    again = "with a larger budget the same command goes on from there"
+    assert err.splitlines()[-1] == f"horay: {again}"
+    assert not server.requests
 
 
 def used(line):
@@ -225,6 +295,20 @@ def test_as_many_as_it_bears(server, hundred, out, command):
     assert "100 lines: 100 answered" in err
 
 
+def test_waiting_for_our_own_limits(server, hundred, out, command):
+    """
+    Lines that could not be sent in time are not answered, and it is said once why.
+    """
+    write_lines(hundred, *({"prompt": f"prompt {n}"} for n in range(5)))
+    words = "batch", hundred, "-o", out, *server.words, "--timeout", 0.3
+    code, _, err = command(*words, "--rpm", 1)
+    assert code == 1
+    assert err.count("--timeout lets them: raise these, or leave --timeout out\n") == 1
+    assert "5 lines: 1 answered, 0 failed, 4 not answered (4 timeouts)" in err
+    again = "horay: the same command asks again what was not answered"
+    assert err.splitlines()[-1] == again
+
+
 # Streams ---------------------------------------------------------------------------
 
 
@@ -232,9 +316,12 @@ def test_stream(server, hundred, out, command):
     """
     Lines may be asked as streams: the summary has the time to the first token.
     """
-    code, _, err = command("batch", hundred, "-o", out, *server.words, "--stream")
+    words = "batch", hundred, "-o", out, *server.words
+    code, _, err = command(*words, "--stream")
     assert code == 0
     assert all(request.json["stream"] for request in server.requests)
+    # Horay counts no tokens of a stream that does not ask for it.
+    assert "horay: about " in err
     assert "; first token p50 0." in err
     assert text_of(results(out.read_text())["line-1"]) == "prompt 0"
 

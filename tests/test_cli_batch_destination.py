@@ -38,6 +38,21 @@ def test_names(name, journal, table):
     assert destination.shown == (None if name == "-" else name)
 
 
+def test_beside(tmp_path, monkeypatch):
+    """
+    What lies beside a journal is named as that is; what a link leads to by its path.
+    """
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").symlink_to("far")
+    monkeypatch.chdir(tmp_path)
+    beside = str(tmp_path / "far" / "out.jsonl.old")
+    for name in "far", "near":
+        destination = Destination(f"{name}/out.jsonl")
+        assert destination.named(beside) == f"{name}/out.jsonl.old"
+    assert Destination("out.jsonl").named(beside) == beside
+    assert Destination("out.jsonl").named(str(tmp_path / "x")) == "x"
+
+
 def test_pipes(tmp_path):
     """
     Nor has a pipe.

@@ -11,7 +11,7 @@ from horay_async.cli._limits import Limits
 from horay_async.many import Budget, Price
 
 
-NOTHING = {"concurrency": 32, "budget": None, "prices": None}
+NOTHING = {"concurrency": 32, "patience": 600, "budget": None, "prices": None}
 
 
 def limits(*words):
@@ -89,8 +89,22 @@ def test_prices():
 
 
 @pytest.mark.parametrize(
+    ("word", "seconds"),
+    [("90", 90), ("0", 0), ("1.5", 1.5), ("30s", 30), ("10m", 600), ("2h", 7200)],
+)
+def test_patience(word, seconds):
+    """
+    A length of time.
+    """
+    assert of_job("--patience", word)["patience"] == seconds
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--patience", "10 min"], 'as in 30s, 10m or 2h, found "10 min"'),
+        (["--patience", "inf"], "--patience: Expected seconds, or a time as in 30s"),
+        (["--patience=-1"], 'found "-1"'),
         (["--concurrency", "0"], '--concurrency: Expected 1 or more, or "auto"'),
         (["--concurrency", "1.5"], '--concurrency: Expected a whole number, or "auto"'),
         (

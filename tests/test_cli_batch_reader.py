@@ -145,6 +145,23 @@ async def test_reader(tmp_path):
         assert await lines.peek() is None
 
 
+async def test_peek_ahead():
+    """
+    Lines further on are looked at, too: read for that, or only if they are there.
+    """
+    source, sink = os.pipe()
+    with LineReader(os.fdopen(source, "rb"), "x", numbered) as lines:
+        os.write(sink, b"a\nb\n")
+        assert await lines.peek(wait=False) == (1, b"a")
+        assert await lines.peek(1, wait=False) == (2, b"b")
+        assert await lines.peek(2, wait=False) is None
+        os.write(sink, b"c\n")
+        assert await lines.peek(2) == (3, b"c")
+        os.close(sink)
+        assert await lines.peek(3) is None
+        assert [line async for line in lines] == [(1, b"a"), (2, b"b"), (3, b"c")]
+
+
 async def test_reader_that_fails():
     """
     What came before an error was given; after it there is nothing.

@@ -236,7 +236,9 @@ def test_changed(batch, four, out):
     assert (code, asked) == (0, ["2", "4"])
     assert "horay: line 2 asks for something else than when it was answered: " in err
     assert err.count("asks for something else") == 1
-    assert err.splitlines()[-1].endswith("; 2 lines had changed")
+    *_, times, former = err.splitlines()
+    assert times.endswith("; 2 lines had changed")
+    assert former.startswith("horay: 2 earlier answers to lines that have changed: ")
     assert texts(out) == WHOLE | {"line-2": "2", "line-4": "4"}
 
 
@@ -245,10 +247,64 @@ def test_options_change_lines(batch):
     Other options make other requests, where a line leaves them open.
     """
     batch()
-    code, err, asked = batch("--max-tokens", 9, "--json")
+    code, err, asked = batch("--max-tokens", 9, "--json", "--ask-changed")
     assert (code, asked) == (0, ALL)
     facts = json.loads(err)
     assert (facts["changed"], facts["answered"], facts["skipped"]) == (4, 4, 0)
+    assert facts["former"] == 4
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_nothing_is_as_it_was(batch, out, four, count):
+    """
+    Where all has changed it is taken for a mistake, and nothing is sent.
+    """
+    batch()
+    before = out.read_bytes()
+    write_lines(four, *({"prompt": f"new {n}"} for n in range(count)))
+    code, err, asked = batch()
+    assert (code, asked) == (2, [])
+    assert err.startswith(f"horay: {out} has answers to other prompts, or with other ")
+    assert f"none of the first {count} lines that it knows is as it was; " in err
+    assert err.count("\n") == 1
+    assert out.read_bytes() == before
+    code, err, asked = batch("--ask-changed")
+    assert (code, len(asked)) == (0, count)
+    former = out.with_name("out.former.jsonl")
+    said = f"{count} earlier answers to lines that have changed: in {former}"
+    assert err.splitlines()[-1] == f"horay: {said}"
+    assert len(former.read_text().splitlines()) == count
+
+
+def test_a_few_are_as_they_were(batch, tmp_path):
+    """
+    One line that is as it was will do, be it behind new ones and such as have changed.
+    """
+    lines = [{"prompt": f"{n}", "id": n} for n in range(30)]
+    source = write_lines(tmp_path / "some", *lines)
+    batch(source=source)
+    changed = [{"prompt": f"new {n}", "id": n} for n in range(19)]
+    new = [{"prompt": f"more {n}", "id": n} for n in range(100, 150)]
+    turns = {"turns": ["a", "b"], "id": "talk"}
+    write_lines(source, *new, *changed, "{oops", turns, *lines[19:])
+    code, _, asked = batch(source=source)
+    assert (code, len(asked)) == (1, 71)
+
+
+def test_pipes_are_not_waited_for(server, out, batch):
+    """
+    What comes from a pipe may wait for its answers: only what is there is looked at.
+    """
+    batch()
+    words = "batch", "-", "-o", out, *server.words
+    with start(*words) as process:
+        for line in '{"prompt": "1"}\n', '{"prompt": "2"}\n':
+            before = len(server.requests)
+            process.stdin.write(line)
+            process.stdin.flush()
+            server.call(server.wait_for_request(before + 1, timeout=WAIT))
+        process.stdin.close()
+        assert process.wait(WAIT) == 0
 
 
 def test_same_id_twice(batch, tmp_path, out):
@@ -272,13 +328,62 @@ def test_overwrite(batch, out):
     """
     `--overwrite` begins anew, and only that does.
     """
-    batch()
+    assert batch("--overwrite")[0] == 0
     first = out.read_text()
     code, err, asked = batch("--overwrite")
     assert (code, asked) == (0, ALL)
     assert "before" not in err
     assert len(out.read_text().splitlines()) == 4
     assert out.read_text() != first
+    assert sorted(out.parent.glob("out*")) == [out]
+
+
+def test_overwrite_that_fails(batch, server, out):
+    """
+    What was there before is kept until all has an answer, and never lost to another such
+    attempt.
+    """
+    batch()
+    first = out.read_bytes()
+    server.script(*[refusal(401)] * 4)
+    code, err, _ = batch("--overwrite", "--concurrency", 1)
+    old = out.with_name("out.jsonl.old")
+    assert code == 1
+    assert old.read_bytes() == first
+    *_, where, advice = err.splitlines()
+    assert where == f"horay: the earlier answers are in {old}"
+    again = "the same command without --overwrite goes on from there"
+    assert advice == f"horay: {again}"
+    second = out.read_bytes()
+    server._script.waiting.clear()
+    server.script(refusal(400))
+    code, err, _ = batch("--overwrite", "--json")
+    assert code == 1
+    assert json.loads(err)["set_aside"] == [f"{old}-2"]
+    assert old.read_bytes() == first
+    assert out.with_name("out.jsonl.old-2").read_bytes() == second
+    code, err, asked = batch("--retry-failed")
+    assert (code, len(asked)) == (0, 1)
+    assert texts(out) == WHOLE
+    assert old.read_bytes() == first
+
+
+def test_overwrite_all(batch, four, out):
+    """
+    Nor are answers found again that an earlier change has set aside.
+    """
+    batch()
+    other = write_lines(four.with_name("other"), *({"prompt": n} for n in "abcd"))
+    batch("--ask-changed", source=other)
+    former = out.with_name("out.former.jsonl")
+    assert former.exists()
+    # To go back costs nothing.
+    code, _, asked = batch()
+    assert (code, asked) == (0, [])
+    assert texts(out) == WHOLE
+    code, _, asked = batch("--overwrite")
+    assert (code, asked) == (0, ALL)
+    assert sorted(out.parent.glob("out*")) == [out]
 
 
 def test_two_at_a_time(server, four, out, command):

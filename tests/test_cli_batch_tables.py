@@ -84,6 +84,33 @@ def test_goes_on(server, table, tmp_path, command):
     assert len(journal.read_text().splitlines()) == 4
 
 
+def test_ragged_row(server, tmp_path, command):
+    """
+    A row with a cell too many fails alone, and the table is made.
+    """
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("prompt,x\none,1\ntwo,1,2\nthree,1\n")
+    code, _, err = command("batch", source, "-o", out, *server.words)
+    assert code == 1
+    assert "horay: row 2: the row has 3 cells, expected 2\n" in err
+    assert "3 lines: 2 answered, 1 failed (1 bad line); " in err
+    found = rows(out)
+    assert [found[f"row-{n}"]["text"] for n in (1, 2, 3)] == ["one", "", "three"]
+
+
+def test_no_first_row(server, tmp_path, command):
+    """
+    A table of which nothing can be read is refused.
+    """
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text('prompt,x\n"one,1\n')
+    code, _, err = command("batch", source, "-o", out, *server.words)
+    assert code == 2
+    assert "row 1 has 1 cell, expected 2 (a quote that nobody closes?)\n" in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
+
+
 def test_lines_to_a_table(server, tmp_path, command):
     """
     Lines may become a table, too; the summary names it.

@@ -24,13 +24,15 @@ from horay_async.many._ledger import Ledger
 
 PRICES = {"*": Price(1, 2)}
 
+USED = "prompt_tokens", "completion_tokens", "estimated", "unpriced"
+
 
 def progress(*, answered=0, failed=0, total=None, **facts):
     """
     A job that has come so far.
     """
     ledger = Ledger(prices=facts.pop("prices", None))
-    for name in ("prompt_tokens", "completion_tokens", "unpriced"):
+    for name in (*USED, "_cost"):
         setattr(ledger, name, facts.pop(name, 0))
     now = Progress(ledger, total=total, clock=lambda: 0.0)
     now.done, now.failed = answered + failed, failed
@@ -76,6 +78,27 @@ def test_lines():
     tally.failures.update(["bad line", "rate limit", "bad line"])
     said = "4 lines: 1 answered, 3 failed (2 bad lines, 1 rate limit)"
     assert tally.lines(whole=True) == said
+    assert not tally.is_whole()
+
+
+def test_lines_that_nobody_answered():
+    """
+    What was never answered has not failed, and the code is not 0 all the same.
+    """
+    tally = Tally(progress(answered=1, failed=3, total=9))
+    for error in APIConnectionError("x"), AuthenticationError("x"), BadLine("x"):
+        tally.add(error)
+    assert tally.answered == 1
+    said = "4 lines: 1 answered, 1 failed (1 bad line), 2 not answered"
+    why = " (1 lost connection, 1 refused key)"
+    assert tally.lines(whole=True) == said + why
+    said = "9 lines: 1 answered, 1 failed (1 bad line), 7 not answered"
+    assert tally.lines(whole=False) == said
+    facts = tally.to_dict(whole=True)
+    assert facts["failures"] == {"bad_line": 1}
+    assert facts["not_answered"] == 2
+    assert facts["not_answered_because"] == {"lost_connection": 1, "refused_key": 1}
+    tally.failures.clear()
     assert not tally.is_whole()
 
 
@@ -129,7 +152,11 @@ def test_lost_results():
         ({"prices": PRICES}, "cost 0.0000, "),
         (
             {"prices": PRICES, "unpriced": 1},
-            "cost 0.0000 (1 answer without a price), ",
+            "no price for 1 answer, ",
+        ),
+        (
+            {"prices": PRICES, "unpriced": 2, "_cost": 5.0},
+            "cost 0.0000 (2 answers without a price), ",
         ),
     ],
 )
@@ -139,6 +166,15 @@ def test_cost(facts, said):
     """
     now = progress(prompt_tokens=3, completion_tokens=5, **facts)
     assert Tally(now).cost() == f"3 tokens in, 5 out, {said}0.0 s, 0 tokens/s"
+
+
+def test_estimates():
+    """
+    Tokens that no server counted are told as what they are.
+    """
+    now = progress(prompt_tokens=3, completion_tokens=5, estimated=1)
+    assert Tally(now).cost() == "about 3 tokens in, 5 out, 0.0 s, 0 tokens/s"
+    assert Tally(now).to_dict(whole=True)["estimated"] == 1
 
 
 @pytest.mark.parametrize(

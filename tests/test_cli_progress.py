@@ -10,9 +10,12 @@ import sys
 import attrs
 import pytest
 
+from rich.console import Console
+
 from batching import emulating, write_lines
+from horay_async import APIConnectionError
 from horay_async.cli import _progress
-from horay_async.cli._progress import LineView, Showing
+from horay_async.cli._progress import BarView, LineView, Showing
 from horay_async.emulator import Answer
 from horay_async.many import Price, Progress, Row
 from horay_async.many._ledger import Ledger
@@ -100,6 +103,28 @@ async def test_lines_of_a_second_run(monkeypatch):
     assert line == "2/6 lines, 0:00, cost 0.0000, 2 in flight, 1 retried"
 
 
+async def test_lines_while_the_server_is_away(monkeypatch):
+    """
+    That the server is waited for is said at once, and then once a minute.
+    """
+    now, _, hand = of_job()
+
+    def go_on(seconds, *, away=True):
+        def change():
+            hand[0] += seconds
+            now._away(away)
+
+        return change
+
+    gone = APIConnectionError("cannot connect")
+    changes = go_on(1), go_on(5), go_on(5), go_on(60), go_on(1, away=False)
+    first, second = await told(monkeypatch, now, changes)
+    assert first == "0/6 lines, waiting for the server, 0:05, 0:06, 2 in flight"
+    assert second == "0/6 lines, waiting for the server, 1:10, 1:11, 2 in flight"
+    [line] = await told(monkeypatch, now, [finish(now, error=gone)])
+    assert line.startswith("1/6 lines, 1 not answered, ")
+
+
 async def test_lines_of_a_pipe(monkeypatch):
     """
     Where the end is not known, the time since the beginning stands for the time left.
@@ -181,15 +206,17 @@ def test_bar(terminal, words, out):
     ("columns", "last"),
     [(60, "━.*"), (30, "5/8 lines  1 failed"), (12, "5/8 lines")],
 )
-def test_narrow(terminal, words, out, columns, last):
+def test_narrow(capsys, columns, last):
     """
     Where there is no room, the most important stays, on one line.
     """
-    with terminal(*words, *out, columns=columns) as shown:
-        shown.until(showing("5/8 lines"))
-        assert re.fullmatch(last, shown.lines[-1])
-        shown.type("\x03")
-        shown.wait()
+    now = Progress(total=8, clock=lambda: 0.0)
+    now._started()
+    now.done, now.failed = 5, 1
+    view = BarView(Console(width=columns, force_terminal=True, highlight=False))
+    view.show(now)
+    shown = re.sub(r"\x1b\[[\d;]*[mK]", "", capsys.readouterr().err)
+    assert re.fullmatch(last, shown.lstrip("\r"))
 
 
 def test_without_colour(terminal, words, out):

@@ -186,6 +186,26 @@ def test_one_bad_row(tmp_path):
     assert found[1] == {"custom_id": "b", "messages": []}
 
 
+@pytest.mark.parametrize("block", [1 << 19, 32])
+def test_ragged_rows(tmp_path, block, monkeypatch):
+    """
+    A row with too many cells, or too few, is that row's mistake: the others have the numbers
+    that they have.
+    """
+    monkeypatch.setattr("horay_async.cli._tables._BLOCKS", (block, 1 << 19))
+    text = "prompt,x\n" + "a,1\n" * 20 + "b,2,3\nc\n\n" + "d,4\n" * 20 + "e,5,6\n"
+    found = rows(write(tmp_path / "a.csv", text))
+    assert len(found) == 43
+    bad = {n: row for n, row in enumerate(found, 1) if isinstance(row, BadLine)}
+    assert {n: (row.custom_id, str(row)) for n, row in bad.items()} == {
+        21: ("row-21", "the row has 3 cells, expected 2"),
+        22: ("row-22", "the row has 1 cell, expected 2"),
+        43: ("row-43", "the row has 3 cells, expected 2"),
+    }
+    assert found[22] == {"custom_id": "row-23", "prompt": "d"}
+    assert found[41] == {"custom_id": "row-42", "prompt": "d"}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_csv_of_any_shape(tmp_path, seed, monkeypatch):
     """
@@ -288,8 +308,10 @@ def test_refused(tmp_path, name, content, words):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"prompt,x\na,1\nb,2,3\nc,4\n", "row 2 has 3 cells, expected 2"),
-        (b'prompt,x\na,1\n"b,2\nc,3\n', "row 2 has 1 cell, expected 2"),
+        (
+            b'prompt,x\na,1\n"b,2\nc,3\n',
+            "row 2 has 1 cell, expected 2 (a quote that nobody closes?)",
+        ),
         (b"prompt\n" + b"a\n" * 200_000 + b"h\xe9\n", "it is not text in UTF-8"),
     ],
 )

@@ -19,6 +19,7 @@ from horay_async.many._money import (
     cached_tokens,
     checked_budget,
     checked_prices,
+    millionths,
     usage_of,
 )
 
@@ -127,7 +128,7 @@ def test_what_an_answer_cost():
     Prompt and answer at their own prices; a free model is free.
     """
     usage = Usage(prompt_tokens=1000, completion_tokens=200)
-    assert Price(2, 10).of(usage) == 4000
+    assert Price(2, 10).of(usage) == 4000 / 1e6
     assert Price(0, 0).of(usage) == 0
 
 
@@ -157,10 +158,13 @@ def test_cached_tokens(details, cached):
         extra={"prompt_tokens_details": details},
     )
     assert cached_tokens(usage) == cached
-    assert Price(2, 10, cached=0.5).of(usage) == (1000 - cached) * 2 + cached / 2 + 100
+    assert (
+        millionths(Price(2, 10, cached=0.5), usage)
+        == (1000 - cached) * 2 + cached / 2 + 100
+    )
     # Where it is not known they cost what the others do: never too little.
-    assert Price(2, 10).of(usage) == 2100
-    assert Price(2, 10, cached=0).of(usage) == (1000 - cached) * 2 + 100
+    assert millionths(Price(2, 10), usage) == 2100
+    assert millionths(Price(2, 10, cached=0), usage) == (1000 - cached) * 2 + 100
 
 
 def test_usage_of_an_error():

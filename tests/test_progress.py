@@ -8,7 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from horay_async import Usage
+from horay_async import (
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    RateLimitError,
+    StreamAbortedError,
+    Usage,
+)
 from horay_async.many._ledger import Ledger
 from horay_async.many._money import ANY, Budget, Price
 from horay_async.many._progress import RECENT, Progress
@@ -53,9 +60,10 @@ def start(one, times=1):
         one._started()
 
 
-async def use(ledger, prompt, completion):
+async def use(ledger, prompt, completion, **more):
     reservation = await ledger.reserve(prompt_bytes=10)
-    reservation.settle(Usage(prompt_tokens=prompt, completion_tokens=completion))
+    usage = Usage(prompt_tokens=prompt, completion_tokens=completion, **more)
+    reservation.settle(usage)
 
 
 def test_before_it_begins(clock):
@@ -86,6 +94,41 @@ def test_counts(clock):
     assert (one.done, one.answered, one.failed, one.in_flight) == (5, 3, 2, 2)
     assert (one.skipped, one.skipped_failed, one.changed, one.retried) == (3, 1, 1, 2)
     assert one.left == 20 - 5 - 3
+
+
+@pytest.mark.parametrize(
+    ("error", "unanswered"),
+    [
+        (APIConnectionError("cannot connect"), 1),
+        (AuthenticationError("no"), 1),
+        (StreamAbortedError("closed"), 1),
+        (RateLimitError("slowly"), 1),
+        (BadRequestError("no"), 0),
+        (ValueError(), 0),
+    ],
+)
+def test_unanswered(clock, error, unanswered):
+    """
+    What went without an answer through no fault of its own is told from what failed.
+    """
+    one = progress(clock)
+    start(one)
+    finish(one, error=error)
+    assert (one.failed, one.unanswered) == (1, unanswered)
+    assert one.to_dict()["unanswered"] == unanswered
+
+
+async def test_estimates(clock):
+    """
+    Tokens that no server counted are about as many.
+    """
+    ledger = Ledger()
+    one = progress(clock, ledger)
+    await use(ledger, 10, 5)
+    assert (one.estimated, repr(one)) == (0, "<Progress: 0 done, 0 failed, 15 tokens>")
+    await use(ledger, 10, 5, source="estimated")
+    assert one.estimated == one.to_dict()["estimated"] == 1
+    assert repr(one) == "<Progress: 0 done, 0 failed, about 30 tokens>"
 
 
 async def test_in_words(clock):
@@ -134,6 +177,7 @@ async def test_to_dict(clock):
         "done": 4,
         "answered": 4,
         "failed": 0,
+        "unanswered": 0,
         "skipped": 0,
         "skipped_failed": 0,
         "changed": 0,
@@ -142,8 +186,10 @@ async def test_to_dict(clock):
         "prompt_tokens": 100,
         "completion_tokens": 40,
         "cached_tokens": 0,
+        "estimated": 0,
         "unpriced": 0,
         "seconds": 8.0,
+        "away": 0.0,
         "rows_per_second": 0.5,
         "tokens_per_second": 5.0,
         "eta": 12.0,

@@ -99,11 +99,22 @@ def test_many_prompts(tmp_path):
 
 def test_many_answers(tmp_path):
     """
-    Sixteen in one reply; then the first that will do.
+    The first choice that will do; four choices' tokens; a race's text, and who won it at
+    which cost; a hedged reply.
     """
     lines, _ = run(tmp_path, FAN_OUT)
     title = "A title for a book about the sea?"
-    assert lines == [f"{n} {title}" for n in range(16)] + [title]
+    first, *tokens, raced, won, reply = lines
+    number, text = first.split(" ", 1)
+    assert 0 <= int(number) < 16
+    assert text == title
+    texts = dict.fromkeys("0123", "")
+    for token in tokens:
+        number, text = token.split(" ", 1)
+        texts[number] += text
+    assert texts == dict.fromkeys("0123", title)
+    assert (raced, reply) == (title, title)
+    assert re.match(r"[01] \S*Usage\(", won)
 
 
 @pytest.mark.timeout(120)

@@ -182,6 +182,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
         partial = ours.get("partial")
         texts = [_text(one) for one in _list(partial) or [partial]]
     last = answers[-1] if answers else {}
+    # Of answers whose tokens the server did not count the line has an estimate.
+    counted = [*answers, {"usage": ours.get("estimate")}]
     reasons = [_object(one).get("finish_reason") for one in _list(last.get("choices"))]
     return {
         "custom_id": _text(data["custom_id"]),
@@ -189,8 +191,8 @@ def _row(line: bytes) -> dict[str, Any] | None:
         "finish_reason": _text(_first(reasons)) if error is None else None,
         "error": None if error is None else _said(_object(error)),
         "model": _text(last.get("model")),
-        "prompt_tokens": _sum(answers, "prompt_tokens"),
-        "completion_tokens": _sum(answers, "completion_tokens"),
+        "prompt_tokens": _sum(counted, "prompt_tokens"),
+        "completion_tokens": _sum(counted, "completion_tokens"),
         "attempts": _number(ours.get("attempts")),
         "seconds": _seconds(ours.get("seconds")),
         "turns": turns,
@@ -268,7 +270,7 @@ def _seconds(value: Any) -> float | None:
 
 def _sum(answers: list[dict[str, Any]], name: str) -> int | None:
     """
-    Over all turns; None where no server counted.
+    Over all turns; None where nobody counted.
     """
     counts = [_number(_object(answer.get("usage")).get(name)) for answer in answers]
     counted = [count for count in counts if count is not None]

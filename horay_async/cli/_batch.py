@@ -18,7 +18,7 @@ from .. import (
 from ..many._money import ANY
 from ._asking import ChatAsking, System
 from ._destination import Destination
-from ._failures import Exit, Misuse
+from ._failures import Exit, Failure, Misuse
 from ._limits import Limits
 from ._lines import BadLine, read_line
 from ._output import OUTPUT
@@ -75,7 +75,17 @@ def batch(
             negative="",
             group=_RESULTS,
             show_default=False,
-            help="Begin anew: earlier answers are deleted.",
+            help="Begin anew: earlier answers are set aside, and deleted when all is "
+            "answered.",
+        ),
+    ] = False,
+    ask_changed: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            group=_RESULTS,
+            show_default=False,
+            help="Go on although all lines ask for something else than in an earlier run.",
         ),
     ] = False,
     order: Annotated[
@@ -127,12 +137,14 @@ def batch(
     that has none.
 
     However a run has ended, the same command goes on with what is not answered. A line that
-    has changed since, or that other options would change, is asked again.
+    has changed since, or that other options would change, is asked again; if that is true of
+    all lines, it is taken for a mistake (see --ask-changed).
     """
     plan = Plan(
         destination=Destination(output),
         overwrite=overwrite,
         retry_failed=retry_failed,
+        ask_changed=ask_changed,
         order=order,
         stream=stream,
         of_job=limits.of_job(is_local=target.is_local),
@@ -177,14 +189,16 @@ async def _answer_file(
             AsyncExitStack() as stack,
         ):
             await _try(client, lines, plan, ahead=source.path != "-")
+            earlier: list[str] = []
             if plan.overwrite:
-                await plan.destination.begin_anew()
+                earlier = await plan.destination.set_aside()
             writer = None
             if plan.destination.journal is None:
                 writer = LineWriter(plan.destination.open_pipe())
                 await stack.enter_async_context(writer)
             by = answerer(target) or _served_by(client)
-            return await Work(plan, client, source, lines, writer, by).run()
+            work = Work(plan, client, source, lines, writer, by, earlier)
+            return await work.run()
 
 
 def _served_by(client: AsyncHoray) -> str:
@@ -208,10 +222,14 @@ async def _try(
         ahead: Whether the first line is waited for anyway: it is there.
 
     Raises:
+        Misuse: Not even the first line can be read, or there is no price.
         InvalidRequestError: Whatever else a line says, these options will not do.
     """
     if ahead:
-        await lines.peek()
+        try:
+            await lines.peek()
+        except Failure as error:
+            raise Misuse(str(error)) from None
     request: Any = None
     try:
         # Not sent before somebody reads from it.

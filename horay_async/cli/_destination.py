@@ -2,6 +2,7 @@
 Where the results of a batch go: a pipe as they come, a journal, or a table made of one.
 """
 
+import asyncio
 import io
 import os
 import stat
@@ -41,11 +42,18 @@ class Destination:
     stdout, a pipe, a device.
     """
 
+    _folder: Path = attrs.field(init=False)
+    """
+    Where that is, whatever links are named.
+    """
+
     def __attrs_post_init__(self) -> None:
         """
         Look what is there, once: this blocks.
         """
         object.__setattr__(self, "journal", _journal(self.name))
+        folder = Path(os.path.realpath(self.journal or self.name)).parent
+        object.__setattr__(self, "_folder", folder)
 
     @property
     def table(self) -> str | None:
@@ -60,6 +68,15 @@ class Destination:
         Its name for sentences, where the results are not seen anyway.
         """
         return None if self.name == "-" else self.name
+
+    def named(self, path: str) -> str:
+        """
+        A file that the journal has beside it, named as the command line names that.
+        """
+        place = Path(path)
+        if place.parent == self._folder:
+            place = Path(self.journal or self.name).with_name(place.name)
+        return str(place)
 
     def check(self, source: os.stat_result, *, overwrite: bool) -> None:
         """
@@ -85,20 +102,29 @@ class Destination:
         for name in {self.name, self.journal or self.name}:
             _check(name, source)
 
-    async def begin_anew(self) -> None:
+    async def set_aside(self) -> list[str]:
         """
-        Delete the earlier answers.
+        Move the earlier answers out of the way, and those before them; to where, if there
+        are any.
 
         Raises:
-            Misuse: Somebody else is writing there, or they cannot be deleted.
+            Misuse: Somebody else is writing there, it is no journal, or cannot be moved.
         """
-        if self.journal is None:
-            return
+        if self.journal is None or not await asyncio.to_thread(
+            _has_lines, self.journal
+        ):
+            return []
         try:
-            journal = await Journal.open(self.journal, overwrite=True)
+            journal = await Journal.open(self.journal)
             await journal.aclose()
         except JournalError as error:
             raise Misuse(str(error)) from None
+        try:
+            return await asyncio.to_thread(
+                _set_aside, journal.path, journal.former_path
+            )
+        except OSError as error:
+            raise Misuse(f"cannot set {self.journal} aside: {reason(error)}") from None
 
     def open_pipe(self) -> io.FileIO:
         """
@@ -113,6 +139,29 @@ class Destination:
             return io.FileIO(self.name, "w")
         except OSError as error:
             raise Misuse(f"cannot write {self.name}: {reason(error)}") from None
+
+
+def _has_lines(path: str) -> bool:
+    try:
+        return Path(path).stat().st_size > 0
+    except OSError:
+        return False  # whoever opens it says why
+
+
+def _set_aside(*paths: str) -> list[str]:
+    """
+    Give files names that nothing else has; where they are then.
+    """
+    places = []
+    for path in filter(os.path.exists, paths):
+        place = Path(f"{path}.old")
+        number = 2
+        while place.exists():
+            place = Path(f"{path}.old-{number}")
+            number += 1
+        Path(path).rename(place)
+        places.append(str(place))
+    return places
 
 
 def _check(name: str, source: os.stat_result) -> None:

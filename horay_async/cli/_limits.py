@@ -12,12 +12,15 @@ from cyclopts import Group, Parameter, Token
 from .. import Adaptive, Budget, ConfigurationError, Governor, Price
 from ..many._money import ANY
 from ._failures import Misuse
-from ._validators import amount, money, token_count, whole
+from ._validators import amount, money, seconds, token_count, whole
 
 
 # Of lines at a time: what a service takes well, and what keeps a model on this machine busy
 # without a long queue before it.
 _CONCURRENCY, _LOCAL_CONCURRENCY = 32, 8
+
+# Seconds: longer than a server takes to load a large model, or a machine to start again.
+_PATIENCE = 600.0
 
 HOW_FAST = Group("How fast, at what cost", sort_key=0.5)
 
@@ -97,6 +100,17 @@ class Limits:
         ),
     ] = None
 
+    patience: Annotated[
+        float,
+        Parameter(
+            metavar="TIME",
+            converter=seconds,
+            show_default=False,
+            help="How long to wait for a server that has gone away, or refuses all calls: "
+            "90, 10m, 2h; then the batch stops. Default: 10m.",
+        ),
+    ] = _PATIENCE
+
     budget: Annotated[
         int | None,
         Parameter(
@@ -157,4 +171,9 @@ class Limits:
         if self.budget is not None or self.budget_cost is not None:
             budget = Budget(tokens=self.budget, cost=self.budget_cost)
         prices = dict(map(_price, self.price)) if self.price else None
-        return {"concurrency": at_once, "budget": budget, "prices": prices}
+        return {
+            "concurrency": at_once,
+            "patience": self.patience,
+            "budget": budget,
+            "prices": prices,
+        }

@@ -148,6 +148,22 @@ def _has_system(steps: Iterable[Iterable[Any]]) -> bool:
     return any(isinstance(one, dict) and one.get("role") in _SYSTEM for one in messages)
 
 
+def requested(
+    number: int, line: Line, options: Mapping[str, Any], instruction: str | None
+) -> tuple[str, Asked | BadLine | InvalidRequestError]:
+    """
+    Whose line *number* is, and what it asks for, or why nothing can be asked.
+    """
+    try:
+        entry = read_line(number, line)
+    except BadLine as error:
+        return error.custom_id, error
+    try:
+        return entry.custom_id, entry.request(options, instruction)
+    except InvalidRequestError as error:
+        return entry.custom_id, error
+
+
 def read_line(number: int, line: Line) -> Entry:
     """
     Understand line *number*, counted from 1.

@@ -21,6 +21,11 @@ class Plan:
 
     retry_failed: bool
 
+    ask_changed: bool
+    """
+    Whether all may be asked anew where nothing is as it was in an earlier run.
+    """
+
     order: Literal["done", "input"]
 
     stream: bool
@@ -43,6 +48,13 @@ class Plan:
     quiet: bool
 
     as_json: bool
+
+    @property
+    def patience(self) -> float:
+        """
+        Seconds to wait for a server that has gone away.
+        """
+        return float(self.of_job["patience"])
 
     @property
     def needs_prices(self) -> bool:

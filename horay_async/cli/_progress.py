@@ -4,6 +4,7 @@ How far a batch is, on stderr: a bar on a terminal, a line now and then elsewher
 
 import asyncio
 import contextlib
+import math
 import sys
 
 from types import TracebackType
@@ -101,8 +102,12 @@ def _facts(now: Progress) -> list[str]:
     """
     of_all = "" if now.total is None else f"/{now.total}"
     facts = [f"{now.done + now.skipped}{of_all} lines"]
-    if now.failed:
-        facts.append(f"{now.failed} failed")
+    if now.away:
+        facts.append(f"waiting for the server, {clock(now.away)}")
+    if failed := now.failed - now.unanswered:
+        facts.append(f"{failed} failed")
+    if now.unanswered:
+        facts.append(f"{now.unanswered} not answered")
     facts.append(clock(now.seconds) if now.eta is None else f"{clock(now.eta)} left")
     if speed := now.tokens_per_second:
         facts.append(f"{speed:.0f} tokens/s")
@@ -116,21 +121,26 @@ def _facts(now: Progress) -> list[str]:
 
 class LineView:
     """
-    One plain line every few seconds, if anything has happened in them.
+    One plain line every few seconds, if anything has happened in them; while the server is
+    away, one a minute.
     """
 
     every = _LINE_EVERY
 
     def __init__(self) -> None:
         self._done = 0
+        self._minutes = 0
 
     def show(self, now: Progress) -> None:
         """
         Say how far it is, if that is further than before.
         """
-        if now.done > self._done:
+        # The minute that has begun; 0: the server is there.
+        minutes = math.ceil(now.away / 60)
+        if now.done > self._done or minutes > self._minutes:
             self._done = now.done
             say(", ".join(_facts(now)))
+        self._minutes = minutes
 
     def clear(self) -> None:
         """

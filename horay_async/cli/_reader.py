@@ -96,17 +96,23 @@ class LineReader:
     def __aiter__(self) -> Self:
         return self
 
-    async def peek(self) -> Numbered | None:
+    async def peek(self, ahead: int = 0, *, wait: bool = True) -> Numbered | None:
         """
-        The line that comes next, or None; it is still to come.
+        The line that comes next, or so many after it, or None; it is still to come.
+
+        Args:
+            wait: Whether more is read for it than the next line takes: a pipe may have no
+                more to say before that is answered.
 
         Raises:
             Failure: The file cannot be read.
         """
-        if not self._ready and not self._ended:
+        while len(self._ready) <= ahead and not self._ended:
+            if self._ready and not wait:
+                break
             async with self._turn:
-                await self._refill()
-        return self._ready[0] if self._ready else None
+                await self._refill(ahead)
+        return self._ready[ahead] if ahead < len(self._ready) else None
 
     def end(self) -> None:
         """
@@ -128,8 +134,9 @@ class LineReader:
             raise StopAsyncIteration
         return self._ready.popleft()
 
-    async def _refill(self) -> None:
-        if self._ready or self._ended:  # somebody else's turn brought some
+    async def _refill(self, ahead: int) -> None:
+        # Somebody else's turn may have brought some.
+        if len(self._ready) > ahead or self._ended:
             return
         # Until lines are here, there are no more: the thread ends with an error, and a
         # cancelled wait loses its lines.

@@ -3,6 +3,7 @@ Where the prompts of a batch come from: lines of a file or of stdin, or a table.
 """
 
 import os
+import stat
 import sys
 
 from array import array
@@ -52,6 +53,13 @@ class Source:
         if isinstance(self.file, Table):
             return self.file.stat
         return os.fstat(self.file.fileno())
+
+    @property
+    def is_file(self) -> bool:
+        """
+        Whether all of it is there.
+        """
+        return stat.S_ISREG(self.stat.st_mode)
 
     def close(self) -> None:
         """

@@ -150,18 +150,29 @@ def numbered_rows(table: Table, name: str) -> Iterator[list[Row]]:
         Failure: It cannot be read on.
     """
     arrow = import_arrow()
-    read = _csv_batches if table.delimiter else _parquet_batches
-    number = 0
+    # Rows that pyarrow skips, as they have too many cells or too few, by their numbers.
+    ragged: dict[int, BadLine] = {}
+    if table.delimiter:
+        batches = _csv_batches(arrow, table, ragged)
+    else:
+        batches = _parquet_batches(arrow, table)
+    number = 1
     with _told(arrow, name, Failure):
-        for batch in read(arrow, table):
+        for batch in batches:
             names = batch.schema.names
             columns = [batch.column(i).to_pylist() for i in range(len(names))]
             found: list[Row] = []
             for cells in zip(*columns, strict=True):
-                number += 1
+                while number in ragged:
+                    found.append((number, ragged.pop(number)))
+                    number += 1
                 row = row_of(number, zip(names, cells, strict=True))
                 found.append((number, row))
+                number += 1
             yield found
+    rest: list[Row] = [(last, ragged[last]) for last in sorted(ragged)]
+    if rest := [row for row in rest if row[0] >= number]:
+        yield rest
 
 
 # In one thread both, and as it is wanted: reading is not what takes long, and reading ahead
@@ -176,12 +187,13 @@ def _parquet_batches(arrow: Any, table: Table) -> Iterator[Any]:
     )
 
 
-def _csv_batches(arrow: Any, table: Table) -> Iterator[Any]:
+def _csv_batches(arrow: Any, table: Table, ragged: dict[int, BadLine]) -> Iterator[Any]:
     given = 0
     for size in _BLOCKS:  # pragma: no branch -- the last returns, or raises
         skip = given
+        ragged.clear()  # what no block held may have looked like one
         try:
-            for block in _csv_blocks(arrow, table, size):
+            for block in _csv_blocks(arrow, table, size, ragged):
                 begin = min(skip, block.num_rows)
                 skip -= begin
                 for first in range(begin, block.num_rows, _ROWS):
@@ -195,7 +207,16 @@ def _csv_batches(arrow: Any, table: Table) -> Iterator[Any]:
             return
 
 
-def _csv_blocks(arrow: Any, table: Table, size: int) -> Iterator[Any]:
+def _csv_blocks(
+    arrow: Any, table: Table, size: int, ragged: dict[int, BadLine]
+) -> Iterator[Any]:
+    def skip(row: Any) -> str:
+        if row.text.count('"') % 2:
+            return "error"  # all that follows may be in it
+        number = row.number - 1  # the header is the first
+        ragged[number] = _ragged(number, row.actual_columns, row.expected_columns)
+        return "skip"
+
     table.file.seek(0)
     return cast(
         Iterator[Any],
@@ -203,7 +224,9 @@ def _csv_blocks(arrow: Any, table: Table, size: int) -> Iterator[Any]:
             _Blocks(table.file),
             read_options=arrow.csv.ReadOptions(use_threads=False, block_size=size),
             parse_options=arrow.csv.ParseOptions(
-                delimiter=table.delimiter, newlines_in_values=True
+                delimiter=table.delimiter,
+                newlines_in_values=True,
+                invalid_row_handler=skip,
             ),
             # Nothing is guessed: "007" is no number, and "NA" may be what is asked about.
             convert_options=arrow.csv.ConvertOptions(
@@ -213,6 +236,12 @@ def _csv_blocks(arrow: Any, table: Table, size: int) -> Iterator[Any]:
             ),
         ),
     )
+
+
+def _ragged(number: int, cells: int, columns: int) -> BadLine:
+    error = BadLine(f"the row has {counted(cells, 'cell')}, expected {columns}")
+    error.custom_id = f"row-{number}"
+    return error
 
 
 class _Blocks:
@@ -264,14 +293,17 @@ def _problem(words: str) -> str:
     """
     What pyarrow says, in our words where it is the file that is wrong.
     """
-    if ragged := _RAGGED.search(words):
-        line, columns, cells = map(int, ragged.groups())
-        return f"row {line - 1} has {counted(cells, 'cell')}, expected {columns}"
     if _is_too_long(words):
         most = f"{_BLOCKS[-1] >> 20} MB"
         return f"one of its rows is longer than {most} (a quote that nobody closes?)"
     if "invalid UTF8" in words:
         return _NO_TEXT
+    if ragged := _RAGGED.search(words):
+        line, columns, cells = map(int, ragged.groups())
+        return (
+            f"row {line - 1} has {counted(cells, 'cell')}, expected {columns} (a quote"
+            " that nobody closes?)"
+        )
     # The first line says it; what follows may be pages.
     return (words.splitlines() or ["it is damaged"])[0][:300]
 

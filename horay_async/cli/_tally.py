@@ -22,7 +22,7 @@ from .. import (
     StreamAbortedError,
 )
 from .._values import counted
-from ..many._results import lacks_credit
+from ..many._faults import lacks_credit, never_answered
 from ._lines import BadLine
 
 
@@ -66,6 +66,11 @@ class Tally:
     How often each kind of failure came.
     """
 
+    unanswered: Counter[str] = attrs.field(factory=Counter)
+    """
+    Why lines went without an answer through no fault of their own, and how often.
+    """
+
     lost: int = 0
     """
     Results that came, and could not be written.
@@ -83,13 +88,31 @@ class Tally:
         """
         The lines whose answer is written.
         """
-        return max(self.progress.done - self.failed - self.lost, 0)
+        failed = self.failed + self.unanswered.total() + self.lost
+        return max(self.progress.done - failed, 0)
+
+    def add(self, error: Exception) -> None:
+        """
+        One line more that has no answer.
+        """
+        kinds = self.unanswered if never_answered(error) else self.failures
+        kinds[kind_of(error)] += 1
+
+    def not_answered(self, *, whole: bool) -> int | None:
+        """
+        The lines that neither failed nor have an answer; None where nobody knows how many.
+        """
+        left = 0 if whole else self.progress.left
+        return None if left is None else self.unanswered.total() + left
 
     def is_whole(self) -> bool:
         """
         Whether every line so far is answered, now or in an earlier run.
         """
-        return not (self.failed or self.lost or self.progress.skipped_failed)
+        unanswered = self.unanswered.total()
+        return not (
+            self.failed or unanswered or self.lost or self.progress.skipped_failed
+        )
 
     def lines(self, *, whole: bool) -> str:
         """
@@ -98,11 +121,10 @@ class Tally:
         Args:
             whole: Whether the input came to its end.
         """
-        now, left = self.progress, self.progress.left
+        now, rest = self.progress, self.not_answered(whole=whole)
         facts = [f"{self.answered} answered", f"{self.failed} failed"]
         if self.failures:
-            kinds = (counted(n, kind) for kind, n in self.failures.most_common())
-            facts[1] += f" ({', '.join(kinds)})"
+            facts[1] += f" ({_kinds(self.failures)})"
         if self.lost:
             facts.append(f"{self.lost} lost")
         if before := now.skipped - now.skipped_failed:
@@ -110,10 +132,12 @@ class Tally:
         if now.skipped_failed:
             facts.append(f"{now.skipped_failed} failed before")
         lines = now.done + now.skipped
-        if not whole and left != 0:
-            lines += left or 0
-            rest = "the others" if left is None else left
-            facts.append(f"{rest} not answered")
+        if not whole:
+            lines += now.left or 0
+        if rest != 0:
+            facts.append(f"{'the others' if rest is None else rest} not answered")
+            if whole:  # or else it was said why
+                facts[-1] += f" ({_kinds(self.unanswered)})"
         return f"{counted(lines, 'line')}: {', '.join(facts)}"
 
     def cost(self) -> str:
@@ -121,11 +145,17 @@ class Tally:
         Tokens, money and time in words.
         """
         now = self.progress
-        facts = [f"{now.prompt_tokens} tokens in", f"{now.completion_tokens} out"]
-        if now.cost is not None:
-            facts.append(f"cost {amount(now.cost)}")
-        if now.unpriced:
-            facts[-1] += f" ({counted(now.unpriced, 'answer')} without a price)"
+        about = "about " if now.estimated else ""
+        facts = [
+            f"{about}{now.prompt_tokens} tokens in",
+            f"{now.completion_tokens} out",
+        ]
+        unpriced = counted(now.unpriced, "answer")
+        if now.unpriced and not now.cost:
+            facts.append(f"no price for {unpriced}")
+        elif now.cost is not None:
+            without = f" ({unpriced} without a price)" if now.unpriced else ""
+            facts.append(f"cost {amount(now.cost)}{without}")
         facts.append(duration(now.seconds))
         facts.append(f"{now.tokens_per_second:.0f} tokens/s")
         return ", ".join(facts)
@@ -148,18 +178,22 @@ class Tally:
             facts.append(f"{counted(changed, 'line')} had changed")
         return "; ".join(facts)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, whole: bool) -> dict[str, Any]:
         """
         The same for programs.
+
+        Args:
+            whole: Whether the input came to its end.
         """
         now = self.progress
         lines = now.done + now.skipped
-        kinds = {kind.replace(" ", "_"): n for kind, n in self.failures.items()}
         return {
             "lines": lines if now.total is None else max(now.total, lines),
             "answered": self.answered,
             "failed": self.failed,
-            "failures": kinds,
+            "failures": _counts(self.failures),
+            "not_answered": self.not_answered(whole=whole),
+            "not_answered_because": _counts(self.unanswered),
             "skipped": now.skipped,
             "skipped_failed": now.skipped_failed,
             "changed": now.changed,
@@ -168,6 +202,7 @@ class Tally:
             "prompt_tokens": now.prompt_tokens,
             "completion_tokens": now.completion_tokens,
             "cached_tokens": now.cached_tokens,
+            "estimated": now.estimated,
             "cost": now.cost,
             "unpriced": now.unpriced,
             "seconds": round(now.seconds, 3),
@@ -175,6 +210,14 @@ class Tally:
             "latency": now.latency.to_dict(),
             "first_token": now.first_token.to_dict(),
         }
+
+
+def _kinds(counts: Counter[str]) -> str:
+    return ", ".join(counted(n, kind) for kind, n in counts.most_common())
+
+
+def _counts(kinds: Counter[str]) -> dict[str, int]:
+    return {kind.replace(" ", "_"): n for kind, n in kinds.items()}
 
 
 def amount(money: float) -> str:

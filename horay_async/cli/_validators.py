@@ -14,6 +14,10 @@ from cyclopts import Token
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([kM]?)", re.ASCII | re.IGNORECASE)
 
+_TIME = re.compile(r"(\d+(?:\.\d+)?)([smh]?)", re.ASCII)
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
@@ -64,6 +68,18 @@ def money(_: object, tokens: Sequence[Token]) -> float:
     raise ValueError(
         f'Expected a sum of money as in 5 or 0.25, without a currency, found "{word}". '
         "(For tokens: --budget.)"
+    )
+
+
+def seconds(_: object, tokens: Sequence[Token]) -> float:
+    """
+    A length of time, 0 included: 90, 30s, 10m, 2h.
+    """
+    word = tokens[0].value
+    if found := _TIME.fullmatch(word):
+        return float(found[1]) * _SECONDS[found[2]]
+    raise ValueError(
+        f'Expected seconds, or a time as in 30s, 10m or 2h, found "{word}".'
     )
 
 

@@ -4,39 +4,40 @@ A batch at work: its lines asked, their results written, counted and told.
 
 import asyncio
 import contextlib
-import json
+import os
 import sys
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import attrs
 
 from .. import (
-    APIConnectionError,
     APIError,
     AsyncHoray,
     AuthenticationError,
     BudgetExceededError,
-    ConnectTimeoutError,
-    InvalidRequestError,
+    DeadlineExceeded,
     Job,
     JournalError,
     Row,
     StreamAbortedError,
 )
 from .._values import counted
-from ..many._results import lacks_credit, result_line
+from ..many._faults import is_away, lacks_credit
+from ..many._results import result_line
 from ._answer_table import write_table
+from ._closing import Closing
+from ._earlier import refuse_others
 from ._failures import Exit, Failure, Misuse, explained, say
 from ._hints import add_hint
-from ._lines import Asked, BadLine, Line, read_line
+from ._lines import Asked, requested
 from ._log import is_on
 from ._plan import Plan
 from ._progress import LineView, Showing, View, fitting_view
 from ._reader import LineReader
 from ._source import Numbers, Source
-from ._tally import Tally, kind_of
+from ._tally import Tally
 from ._terminal import is_terminal
 from ._writer import PATIENCE, CannotWrite, LineWriter
 
@@ -70,6 +71,11 @@ class Work:
     by: str
     """
     Who answers, for people.
+    """
+
+    earlier: list[str] = attrs.field(factory=list)
+    """
+    The files into which answers were put that are to be replaced.
     """
 
     job: Job[Any] = attrs.field(init=False)
@@ -115,6 +121,21 @@ class Work:
     Why the rest is not asked any more.
     """
 
+    first: str = ""
+    """
+    What has to be done before the same command can go on.
+    """
+
+    last: str = ""
+    """
+    What has to be said of its going on.
+    """
+
+    waited: bool = False
+    """
+    Whether it was said that lines wait for our own limits longer than they may.
+    """
+
     hopeless: bool = False
     """
     Whether what is under way is not waited for either.
@@ -145,6 +166,7 @@ class Work:
             with self.showing:
                 await self._answer_all()
             await self._make_table()
+            await self._replace_earlier()
         except Misuse:
             raise
         except Failure as error:
@@ -165,6 +187,10 @@ class Work:
         self.source.count(self._know_total)
         try:
             async with job:
+                if job._journal is not None and not self.plan.ask_changed:
+                    await refuse_others(
+                        job._journal, self.lines, self.source, self.plan, self.client
+                    )
                 async for row in job:
                     await self._deliver(row)
                     if self.hopeless:
@@ -177,8 +203,11 @@ class Work:
                 raise Misuse(str(error)) from None
             self.tally.lost = len(job.unread)
             raise Failure(self._lost(error)) from None
-        except BudgetExceededError as error:
+        except (BudgetExceededError, APIError) as error:
+            # The money is spent; or the server was waited for in vain.
             self._stop(error)
+            if isinstance(error, BudgetExceededError):
+                self._judge_budget()
         except asyncio.CancelledError:
             # Of a pipe that takes nothing not for ever.
             with contextlib.suppress(CannotWrite, OSError):
@@ -186,6 +215,15 @@ class Work:
                     await self._keep(job)
             raise
         await self._keep(job)
+
+    def _judge_budget(self) -> None:
+        """
+        Say what it takes to go on: the next run has the same budget once more.
+        """
+        if self.job.progress.completion_tokens:
+            self.last = ", with the same budget once more"
+        else:
+            self.first = "with a larger budget "
 
     async def _make_table(self) -> None:
         """
@@ -195,6 +233,16 @@ class Work:
         if destination.journal and destination.table and self.stopped is None:
             await asyncio.to_thread(write_table, destination.journal, destination.table)
 
+    async def _replace_earlier(self) -> None:
+        """
+        Delete what was set aside, if all of it has a new answer.
+        """
+        if self.stopped is None and self.tally.is_whole():
+            for path in self.earlier:
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(os.remove, path)
+            self.earlier = []
+
     def _lost(self, error: Exception) -> str:
         return f"{error}; {counted(self.tally.lost, 'result')} lost"
 
@@ -202,12 +250,18 @@ class Work:
 
     async def _requests(self) -> AsyncGenerator[tuple[str, Asked | Exception]]:
         self._greet()
-        async for number, line in self.lines:
-            self.numbers.note(self.read, number)
-            custom_id, request = self._request(number, line)
-            self.read += 1
-            yield custom_id, request
-            self._look_up(number, custom_id)
+        try:
+            async for number, line in self.lines:
+                self.numbers.note(self.read, number)
+                custom_id, request = requested(
+                    number, line, self.plan.fields, self.plan.instruction
+                )
+                self.read += 1
+                yield custom_id, request
+                self._look_up(number, custom_id)
+        except Failure:
+            self.first = f"when {self.source.name} is mended, "
+            raise
         if self.stopped is None:
             self.job.progress.total = self.read
 
@@ -215,9 +269,8 @@ class Work:
         """
         Say what an earlier run has left.
         """
-        if (journal := self.job.journal) is None:
+        if (there := self.job.journal) is None:
             return
-        there = journal.counts
         facts = []
         if there.answered:
             facts.append(f"{counted(there.answered, 'line')} answered already")
@@ -236,7 +289,7 @@ class Work:
         """
         Say, once each, what is odd about a line that was taken.
         """
-        journal, unit = self.job.journal, self.source.unit
+        journal, unit = self.job._journal, self.source.unit
         if not self.changed and self.job.progress.changed:
             self.changed = True
             self._tell(
@@ -256,19 +309,6 @@ class Work:
         before = len(self.ids)
         self.ids.add(custom_id)
         return len(self.ids) == before
-
-    def _request(
-        self, number: int, line: Line
-    ) -> tuple[str, Asked | BadLine | InvalidRequestError]:
-        try:
-            entry = read_line(number, line)
-        except BadLine as error:
-            return error.custom_id, error
-        try:
-            request = entry.request(self.plan.fields, self.plan.instruction)
-        except InvalidRequestError as error:
-            return entry.custom_id, error
-        return entry.custom_id, request
 
     def _know_total(self, total: int) -> None:
         # What has been read to its end is known better.
@@ -294,12 +334,12 @@ class Work:
     def _count(self, row: Row[Any]) -> None:
         error = row.error
         if error is not None:
-            self.tally.failures[kind_of(error)] += 1
+            self.tally.add(error)
             self._failed(self.numbers.line(row.index), error)
         status = error.status_code if isinstance(error, APIError) else None
         if row.replies or status is not None:
             self.heard, self.unheard = True, 0
-        elif _cannot_connect(error):
+        elif _is_unheard(error):
             self.unheard += 1
 
     async def _keep(self, job: Job[Any]) -> None:
@@ -311,9 +351,17 @@ class Work:
             await self._deliver(row)
 
     def _failed(self, number: int, error: Exception) -> None:
-        failed = self.tally.failed
+        failed = self.tally.failed + self.tally.unanswered.total()
         if self._is_hopeless(error) or isinstance(error, StreamAbortedError):
             return  # it has been said, once, or is no news to who has cut it off
+        if self.job.progress.away and is_away(error):
+            return  # it will be said, once, when this was the last
+        if _never_sent(error) and not self.waited:
+            self.waited = True
+            self._say(
+                "lines wait longer for --rpm, --tpm and --concurrency than --timeout lets "
+                "them: raise these, or leave --timeout out"
+            )
         if failed == 1 and isinstance(error, APIError):
             add_hint(error, self.client)
         if failed <= _FAILURES_SHOWN:
@@ -327,9 +375,10 @@ class Work:
         """
         if isinstance(error, AuthenticationError) or lacks_credit(error):
             return True
-        # The first line tells, or as many in a row that it can be no chance.
-        enough = self.unheard + 1 >= _AWAY if self.heard else True
-        return enough and _cannot_connect(error)
+        # The first line tells, or as many in a row that it can be no chance. Where the job
+        # waits for the server it says itself when that has been in vain.
+        enough = not self.heard or self.unheard + 1 >= _AWAY
+        return enough and _is_unheard(error)
 
     def _stop(self, error: Exception) -> None:
         """
@@ -360,39 +409,25 @@ class Work:
             self._say(sentence)
 
     def _sum_up(self) -> None:
-        plan, tally = self.plan, self.tally
-        whole = self.stopped is None
-        if plan.as_json:
-            facts = {
-                **tally.to_dict(),
-                "not_answered": 0 if whole else self.job.progress.left,
-                "stopped": self.stopped,
-                "answered_by": self.by,
-                "output": plan.destination.shown,
-            }
-            _put_on_stderr(json.dumps(facts))
-        elif plan.quiet:
+        closing = Closing(
+            self.plan,
+            self.tally,
+            self.job,
+            by=self.by,
+            earlier=self.earlier,
+            stopped=self.stopped,
+            first=self.first,
+            last=self.last,
+        )
+        if self.plan.as_json:
+            _put_on_stderr(closing.to_json())
+        elif self.plan.quiet:
             pass
-        elif whole and not self.read:
+        elif self.stopped is None and not self.read:
             say(f"no {self.source.unit}s in {self.source.name}")
         else:
-            for sentence in self._sentences(whole=whole):
+            for sentence in closing.sentences():
                 say(sentence)
-
-    def _sentences(self, *, whole: bool) -> Iterator[str]:
-        tally, destination = self.tally, self.plan.destination
-        begin = "" if whole else "stopped; "
-        place = destination.shown if whole else destination.journal or destination.shown
-        place = f"; results in {place}" if place else ""
-        yield f"{begin}{tally.lines(whole=whole)}{place}"
-        if self.job.progress.done:
-            yield f"{tally.cost()}, by {self.by}"
-        if times := tally.times():
-            yield times
-        if destination.journal and not whole:
-            yield "the same command goes on from there"
-        elif destination.journal and not tally.is_whole():
-            yield "with --retry-failed the same command asks again what failed"
 
 
 def _view(plan: Plan) -> View | None:
@@ -408,11 +443,18 @@ def _view(plan: Plan) -> View | None:
     return LineView() if is_on() else fitting_view()
 
 
-def _cannot_connect(error: Exception | None) -> bool:
-    if isinstance(error, ConnectTimeoutError):
-        return True
-    # So the sentences begin that speak of a connection that was never made.
-    return isinstance(error, APIConnectionError) and str(error).startswith("cannot ")
+def _is_unheard(error: Exception | None) -> bool:
+    """
+    Whether the server has said nothing at all.
+    """
+    return isinstance(error, APIError) and is_away(error) and error.status_code is None
+
+
+def _never_sent(error: Exception) -> bool:
+    """
+    Whether a call has waited for our own limits, until its time was over.
+    """
+    return isinstance(error, DeadlineExceeded) and not error.meta.attempts
 
 
 def _put_on_stderr(text: str) -> None:
