@@ -206,7 +206,7 @@ class Killer:
         """
         while not list(self.journal.parent.glob("*.horay-tmp")):  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
-        await asyncio.sleep(self.chance.uniform(0, 0.005))
+        await asyncio.sleep(self.chance.uniform(0, 0.002))
 
     def look(self):
         """
