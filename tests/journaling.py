@@ -110,12 +110,12 @@ def never():
     return False
 
 
-def read(path, **options):
+def read(path):
     """
     Open, take up and close; the index and the counts.
     """
     index = Index()
-    file = JournalFile(str(path), **options)
+    file = JournalFile(str(path))
     try:
         return index, file.read(index, never)
     finally:

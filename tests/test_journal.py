@@ -144,15 +144,6 @@ async def test_another_end_leaves_the_order(path):
     assert texts(path) == [("1", "b"), ("0", "a")]
 
 
-async def test_overwrite(path):
-    """
-    What it holds is forgotten.
-    """
-    async with opened(path) as journal:
-        await answer(journal, 0)
-    assert await states(path, (0, "a"), overwrite=True) == ["new"]
-
-
 # Many at once ------------------------------------------------------------------------
 
 

@@ -161,9 +161,8 @@ def test_what_is_no_journal(path, content, number):
     """
     path.write_bytes(content)
     before = path.stat()
-    for overwrite in (False, True):
-        with pytest.raises(JournalError, match=f"not a journal: its line {number} is"):
-            JournalFile(str(path), overwrite=overwrite)
+    with pytest.raises(JournalError, match=f"not a journal: its line {number} is"):
+        JournalFile(str(path))
     assert path.read_bytes() == content
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert list(path.parent.iterdir()) == [path]  # no lock either
@@ -246,16 +245,6 @@ def test_a_link(tmp_path, path):
     compact(link, [(str(n), "a", "") for n in range(2)], "input")
     assert link.is_symlink()
     assert path.read_bytes() == LINES[0] + LINES[1]
-
-
-def test_overwrite(path):
-    """
-    What it holds is forgotten.
-    """
-    path.write_bytes(WHOLE)
-    _, counts = read(path, overwrite=True)
-    assert counts.answered == 0
-    assert path.read_bytes() == b""
 
 
 # What a system may say ---------------------------------------------------------------

@@ -61,7 +61,7 @@ async def test_another_request(path, former, caplog):
     with caplog.at_level(logging.WARNING, "horay_async"):
         journal, states = await run(path, "b", "b")
     assert states == ["changed"] * 2
-    assert (journal.matched, journal.changed, journal.former) == (0, 2, 2)
+    assert journal.former == 2
     assert journal.former_path == str(former)
     assert texts(path) == [("0", "b 0"), ("1", "b 1")]
     assert texts(former) == [("0", "a 0"), ("1", "a 1")]
@@ -168,9 +168,8 @@ async def test_back_again(path, former):
     await run(path, "b", "b")
     for _ in range(2):
         for said in "ab":
-            journal, states = await run(path, said)
+            _, states = await run(path, said)
             assert states == ["answered"] * 2
-            assert (journal.matched, journal.changed) == (2, 0)
             assert texts(path) == [("0", f"{said} 0"), ("1", f"{said} 1")]
     assert texts(former) == [("0", "a 0"), ("1", "a 1"), ("0", "b 0"), ("1", "b 1")]
 
@@ -201,17 +200,17 @@ async def test_a_look(path):
         for said, state in [("a", "answered"), ("b", "answered"), ("c", "changed")]:
             assert journal.look("0", 0, digest(said)) == state
         assert journal.look("0", 1, digest("a")) == "new"
-        assert (journal.matched, journal.changed) == (0, 0)
         assert journal.claim(0, "0", digest("c")).state == "changed"
 
 
 async def test_a_journal_that_begins_anew(path, former):
     """
-    Whoever has removed it, or empties it, wants new answers.
+    Whoever has removed it, or emptied it, wants new answers.
     """
     await run(path, "a")
     await run(path, "b")
-    async with opened(path, overwrite=True) as journal:
+    path.write_bytes(b"")
+    async with opened(path) as journal:
         assert journal.claim(0, "0", digest("a")).state == "new"
     path.unlink()
     async with opened(path) as journal:

@@ -68,15 +68,6 @@ class Journal:
         """
         How many rows have an id that a row before them had.
         """
-        self.matched: int = 0
-        """
-        How many rows it knew; those that are asked again are among them.
-        """
-        self.changed: int = 0
-        """
-        How many rows it knew for other requests. Where all rows are such, and none matched,
-        this is another input, or one with other options.
-        """
 
     @classmethod
     async def open(
@@ -84,7 +75,6 @@ class Journal:
         path: str | os.PathLike[str],
         *,
         retry_failed: bool = False,
-        overwrite: bool = False,
     ) -> Journal:
         """
         Lock the file, mend its last line, and take up what it holds.
@@ -94,7 +84,6 @@ class Journal:
 
         Args:
             retry_failed: Whether rows that failed are to be asked again.
-            overwrite: Whether what it holds is forgotten.
 
         Cancelled: waits until it is let go, which is soon; once more, and it does not.
 
@@ -103,7 +92,7 @@ class Journal:
             JournalError: It cannot be read or written; or it is no journal, and was not
                 touched.
         """
-        writer = _Writer(os.fsdecode(path), overwrite=overwrite)
+        writer = _Writer(os.fsdecode(path))
         opened = writer.start()
         try:
             await opened
@@ -144,10 +133,6 @@ class Journal:
         """
         claim = self._index.claim(index, name, digest, retry_failed=self._retry_failed)
         self.repeated += claim.nth > 0
-        if claim.state == "changed":
-            self.changed += 1
-        elif claim.state != "new":
-            self.matched += 1
         return claim
 
     def look(self, name: str, nth: int, digest: bytes) -> State:
@@ -220,10 +205,9 @@ class _Writer:
     A daemon: a disk that hangs must not keep a process alive.
     """
 
-    def __init__(self, path: str, *, overwrite: bool) -> None:
+    def __init__(self, path: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._path = path
-        self._overwrite = overwrite
         self._queue: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
         self._order: Order | None = None
         # Whether somebody waits for its end; whether nothing is to be put in order.
@@ -308,7 +292,7 @@ class _Writer:
 
     def _run(self, opened: asyncio.Future[None]) -> None:
         try:
-            self.file = JournalFile(self._path, overwrite=self._overwrite)
+            self.file = JournalFile(self._path)
             try:
                 self.counts = self.file.read(self.index, lambda: self._leaving)
                 self._tell(_settled, opened)

@@ -53,7 +53,7 @@ class JournalFile:
     A file of lines that this process alone writes, from its opening to its closing.
     """
 
-    def __init__(self, path: str, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         """
         Lock and open it.
 
@@ -82,7 +82,7 @@ class JournalFile:
             _check(self.path, path)
             self._lock = JournalLock(self.path, path)
             try:
-                self._open(overwrite=overwrite)
+                self._open()
             except BaseException:
                 self.close()
                 raise
@@ -91,13 +91,11 @@ class JournalFile:
                 f"the journal {path!r} cannot be opened: {reason(error)}"
             ) from error
 
-    def _open(self, *, overwrite: bool) -> None:
+    def _open(self) -> None:
         self.new.unlink(missing_ok=True)  # of a compaction that was killed
         there = self.path.exists()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY
         self.fd = os.open(self.path, flags, 0o666)
-        if overwrite:
-            os.ftruncate(self.fd, 0)
         if not there:
             sync_directory(self.path.parent)
         self.end = os.fstat(self.fd).st_size
