@@ -21,6 +21,7 @@ from .._replies import ChatChoice, ChatReply, CompletionChoice, CompletionReply
 from .._values import Token, Usage, counted
 from ._allowance import Allowance
 from ._calls import Calls
+from ._loop import Loop
 from ._shares import CLOCKS, Request, Share, check_seed, split, whole_of
 from ._tasks import wind_up
 
@@ -200,7 +201,7 @@ class Fan(Generic[ReplyT, ChoiceT]):
         if not (self._looped and self._entered):
             self._take()
             self._looped = True
-        return _Items(self)
+        return Loop(self)
 
     async def _next(self) -> Any:
         """
@@ -368,31 +369,3 @@ class _Found(Exception):
     def __init__(self, choice: Any) -> None:
         super().__init__()
         self.choice = choice
-
-
-@final
-class _Items(Generic[ItemT]):
-    """
-    A loop over a fan-out: without `async with`, leaving it closes the fan-out.
-
-    CPython collects this object at `break`, as nothing but the loop refers to it.
-    """
-
-    __slots__ = ("_fan",)
-
-    def __init__(self, fan: Fan[Any, Any]) -> None:
-        self._fan = fan
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ItemT:
-        try:
-            item: ItemT = await self._fan._next()
-            return item
-        finally:
-            # Whoever keeps a cancellation keeps its frames: not us with them.
-            del self
-
-    def __del__(self) -> None:
-        self._fan._abandon()

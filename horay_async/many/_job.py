@@ -18,6 +18,7 @@ from .._line import Line
 from ._arguments import Terms
 from ._journal import Journal
 from ._ledger import Ledger
+from ._loop import Loop
 from ._rows import ReplyT, Row, RowToken
 from ._working import Work
 
@@ -159,12 +160,26 @@ class _Job(Work, Generic[ReplyT, OneT]):
     # Reading -------------------------------------------------------------------------
 
     def __aiter__(self) -> AsyncIterator[OneT]:
+        """
+        The one loop over the job; leaving it closes the job, in `async with` or out of it.
+
+        Waiting for an item may be cancelled, and loses none.
+
+        Raises:
+            ClientClosedError: The client was closed; some requests were never sent.
+            BudgetExceededError: Further rows would take the job over its budget.
+            JournalError: The journal cannot be had, or took no more; `unread` has what was
+                answered all the same.
+            StreamAbortedError: The job was closed.
+            Exception: The source's own or that of `on_progress`, after the rows of all that
+                was asked.
+        """
         if self._taken:
             raise StreamConsumedError(
                 "this job has been read, or is being read: a job is read by one loop"
             )
         self._taken = True
-        return _Reader(self)
+        return Loop(self)
 
     # Leaving -------------------------------------------------------------------------
 
@@ -249,38 +264,3 @@ class TokenJob(_Job[ReplyT, RowToken | Row[ReplyT]]):
     """
 
     __slots__ = ()
-
-
-@final
-class _Reader(Generic[OneT]):
-    """
-    The one loop over a job: leaving it closes the job, in `async with` or out of it.
-
-    CPython collects this object at `break`, as nothing but the loop refers to it.
-    """
-
-    __slots__ = ("_job",)
-
-    def __init__(self, job: _Job[Any, OneT]) -> None:
-        self._job = job
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> OneT:
-        """
-        Wait for the next one; cancelling loses none.
-
-        Raises:
-            ClientClosedError: The client was closed; some requests were never sent.
-            BudgetExceededError: Further rows would take the job over its budget.
-            JournalError: The journal cannot be had, or took no more; `unread` has what was
-                answered all the same.
-            StreamAbortedError: The job was closed.
-            Exception: The source's own or that of `on_progress`, after the rows of all that
-                was asked.
-        """
-        return await self._job._next()  # type: ignore[return-value]  # what was asked for
-
-    def __del__(self) -> None:
-        self._job._abandon()
